@@ -1,0 +1,51 @@
+"""Every field of a config with its default and description, for `--help`; and the JSON schema for editors."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from raydistill.config.run import Run
+
+
+def fields(model: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, default, description) of every field, in the order of the config."""
+    for name, field in model.model_fields.items():
+        parts = list(_models_in(field.annotation))
+        if not parts:
+            yield prefix + name, _default(field), field.description or ""
+        for part in parts:
+            yield from fields(part, f"{prefix}{name}{_choice(part, len(parts))}.")
+
+
+def json_schema() -> dict[str, Any]:
+    return Run.model_json_schema()
+
+
+def help_text() -> str:
+    r"""The fields as click's pre-formatted paragraphs (`\b`)."""
+    rows = ["  " + name + (f" = {default}" if default else "") + f"\n      {text}" for name, default, text in fields()]
+    return "\b\nFields of a config, each of which FIELD=VALUE can set:\n" + "\n".join(rows)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, tuple) or hasattr(annotation, "__metadata__"):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _choice(part: type[BaseModel], alternatives: int) -> str:
+    """For a union, which alternative a field belongs to, such as `[maths]`."""
+    discriminator = next((f for n, f in part.model_fields.items() if n in ("kind", "method")), None)
+    return f"[{get_args(discriminator.annotation)[0]}]" if discriminator is not None and alternatives > 1 else ""
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default is PydanticUndefined else str(field.default)

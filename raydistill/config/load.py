@@ -1,0 +1,89 @@
+"""From a YAML file and dotted overrides to a checked config, with errors of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raydistill.config.run import Run
+from raydistill.errors import InputError
+
+
+def load_run(path: Path, overrides: Iterable[str] = ()) -> Run:
+    """The config of `path` with overrides such as `knob.eta=-1` applied in order.
+
+    Raises InputError, naming the first bad field and its cure.
+    """
+    data = _read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    return parse_run(data, source=str(path))
+
+
+def parse_run(data: dict[str, Any], source: str) -> Run:
+    """`data` as a Run. Raises InputError naming `source` and the first bad field."""
+    try:
+        return Run.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "config"
+        given = "" if isinstance(first["input"], dict | list) or first["type"] == "missing" else f" (got {first['input']!r})"
+        raise InputError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{given}") from None
+
+
+def dump_run(run: Run) -> str:
+    """The resolved config as YAML; `load_run` reads it back to an equal config."""
+    return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: cannot be read ({error.strerror}); name an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise InputError(f"--config {path}: must hold fields such as 'teacher: ...', not {type(data).__name__}")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one dotted field in place; the value is read as YAML."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.split(".")
+    if not equals or not all(keys):
+        raise InputError(f"{override!r}: an override looks like knob.eta=-1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{override!r}: the value is not valid YAML") from None
+    node: Any = data
+    for key in keys[:-1]:
+        node = _child(node, key, override)
+    if isinstance(node, list):
+        node[_index(node, keys[-1], override)] = value
+    else:
+        node[keys[-1]] = value
+
+
+def _child(node: Any, key: str, override: str) -> Any:
+    if isinstance(node, list):
+        child = node[_index(node, key, override)]
+    else:
+        if node.get(key) is None:
+            node[key] = {}
+        child = node[key]
+    if not isinstance(child, dict | list):
+        raise InputError(f"{override!r}: '{key}' holds {child!r}, which has no fields")
+    return child
+
+
+def _index(node: list[Any], key: str, override: str) -> int:
+    if not key.isdigit() or int(key) >= len(node):
+        raise InputError(f"{override!r}: '{key}' must be an index from 0 to {len(node) - 1}")
+    return int(key)

@@ -1,0 +1,72 @@
+"""The whole config of one run of the main job."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from raydistill.config.base import Strict
+from raydistill.config.calibration import CalibrationConfig, LearnerConfig, RolloutConfig, ScorerConfig
+from raydistill.config.knob import KnobConfig
+from raydistill.config.models import ModelConfig
+from raydistill.config.students import EvaluationConfig, StudentsConfig
+from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
+from raydistill.config.track import TrackConfig
+
+
+class Run(Strict):
+    """Calibrate one teacher at one knob setting; distil and evaluate students."""
+
+    name: str = "run"
+    """Name of the run; its folder is `runs/NAME` unless --out says otherwise."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    """Each seed calibrates a teacher and distils its students. Sampling, initialisation and order all follow from it."""
+    task: TaskConfig = ArithmeticTask()
+    """Prompts and their verifier."""
+    teacher: ModelConfig
+    """The model to calibrate; as it is before the run it is also the anchor."""
+    proxy: ModelConfig
+    """The frozen calibration model, smaller than any student, possibly of another family and tokenizer; never the student itself."""
+    knob: KnobConfig = KnobConfig()
+    """The knob."""
+    calibration: CalibrationConfig = CalibrationConfig()
+    """Steps and their size."""
+    rollout: RolloutConfig = RolloutConfig()
+    """Engines that sample from the teacher."""
+    verifier: VerifierConfig = VerifierConfig()
+    """Processes that check answers."""
+    scorer: ScorerConfig = ScorerConfig()
+    """Proxy and anchor."""
+    learner: LearnerConfig = LearnerConfig()
+    """Policy gradient and optimiser."""
+    students: StudentsConfig | None = None
+    """Students to distil; none if missing."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How teachers and students are measured."""
+    track: TrackConfig = TrackConfig()
+    """Where the run is recorded."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, value: str) -> str:
+        if not re.fullmatch(r"\w[\w.+-]*", value):
+            raise ValueError("must be letters, digits, '_', '-', '+' and '.' only: it names a folder")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("seeds repeat; give different ones")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_context(self) -> Run:
+        if self.calibration.max_new_tokens >= self.rollout.max_model_len:
+            raise ValueError(
+                f"calibration.max_new_tokens ({self.calibration.max_new_tokens}) must be below rollout.max_model_len "
+                f"({self.rollout.max_model_len}), which also holds the prompt"
+            )
+        return self
