@@ -1,0 +1,37 @@
+"""What every task hands out: prompts, and whether a completion answers one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Split = Literal["train", "tune", "report"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question. `id` is unique within its task and stable between runs."""
+
+    id: str
+    text: str
+    answer: str
+    gold: str
+    """A gold completion: what a student of the `sft_gold` baseline is trained on. Empty where the task has none."""
+
+
+class Task(Protocol):
+    """A source of prompts with a verifier. Implementations are picklable: the verifier runs in other processes."""
+
+    name: str
+
+    def prompts(self, split: Split) -> list[Prompt]:
+        """All prompts of a split, in an order that does not depend on the run. The splits share no prompt."""
+        ...
+
+    def verify(self, prompt: Prompt, completion: str) -> bool:
+        """Whether the text of a completion is right. May be slow, loop for ever or crash: callers run it in `Verifier`."""
+        ...
+
+    def style(self, completion: str) -> str:
+        """A name for the manner in which a completion is written; reported, never rewarded."""
+        ...
