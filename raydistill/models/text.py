@@ -1,0 +1,28 @@
+"""From text to token ids, the same way for every model: a prompt under its own template, a completion by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, text: str, template: str, prompt_format: str = "{prompt}") -> list[int]:
+    """Token ids of a prompt, up to the point where a completion begins.
+
+    `template` is `chat` (the tokenizer's chat template, as a user turn with the generation prompt) or `plain` (the text
+    itself, with whatever the tokenizer puts before a text, such as <bos>). `prompt_format` is applied to the text first.
+    """
+    text = prompt_format.replace("{prompt}", text)
+    if template == "chat":
+        messages = [{"role": "user", "content": text}]
+        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text)["input_ids"]
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokenizer's own, canonical ids of a completion: no special token is added and none is recognised in the text."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
