@@ -1,0 +1,68 @@
+"""All that a report is made from: what was measured, nothing yet compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raydistill.config.run import Run
+from raydistill.evaluate.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class TraceFacts:
+    """The completions of a teacher that its students were fed."""
+
+    accuracy: float
+    """Share of right ones."""
+    length: float
+    """Mean tokens."""
+    truncated: float
+    """Share that was cut off."""
+    style: dict[str, float]
+    """Share in each style."""
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """The teacher before and after; tuples hold one entry for each seed of the run, in order."""
+
+    original: Evaluation
+    calibrated: tuple[Evaluation, ...]
+    kl_per_sequence: tuple[float, ...]
+    """KL(calibrated || original), nats a sequence."""
+    original_gap: float
+    """Mean score gap of the original's own completions, its own score as the denominator, in the knob's unit."""
+    calibrated_gap: tuple[float, ...]
+    """The same of each calibrated teacher's own completions and score."""
+    traces: tuple[TraceFacts, ...]
+    examples: tuple[tuple[str, str, str], ...]
+    """(prompt, a completion of the original, one of the first calibrated teacher), same prompt and sampling seed."""
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """One way to distil; tuples hold one entry for each seed."""
+
+    method: str
+    samples: int
+    """Traces or student completions that it was trained on."""
+    steps: int
+    control: tuple[Evaluation, ...]
+    """Students of the original teacher."""
+    calibrated: tuple[Evaluation, ...]
+    """Students of the calibrated teachers."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything measured in one run of the main job."""
+
+    run: Run
+    teacher: TeacherFacts
+    base: Evaluation | None
+    """The student before distillation; None where the run has no students."""
+    sft_gold: tuple[Evaluation, ...]
+    """Students trained on gold completions, one for each seed; empty where the task has none."""
+    students: tuple[StudentFacts, ...]
+    seconds: dict[str, float]
+    """`total`, `calibrate`, `distil`, `evaluate`."""

@@ -1,0 +1,71 @@
+"""Self-contained HTML: the report of one run, and the knob curve of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raydistill.evaluate.intervals import spearman
+from raydistill.report import page, words
+from raydistill.report.facts import Facts
+from raydistill.report.knob_curve import by_eta, eta_text, knob_curve_svg, methods, student_points
+from raydistill.report.plots import scores_svg, styles_svg, training_svg
+from raydistill.report.scores import Json
+from raydistill.track.secrets import public_yaml
+
+
+def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> str:
+    """The page of one run; `report` is the card of `facts`, `rows` are each seed's lines of metrics.jsonl.
+
+    The same input gives the same bytes.
+    """
+    knob = facts.run.knob
+    return _render(
+        page.RUN,
+        title=f"{report['run']}: eta {eta_text(knob.eta)}",
+        report=report,
+        claims=words.claims_in_words(report),
+        clustering=words.clustering(len(report["seeds"])),
+        scores=_markup(scores_svg(report)),
+        styles=_markup(styles_svg(report)),
+        training=_markup(training_svg(rows, kl_budget=abs(knob.eta) * knob.kl_budget)) if any(rows.values()) else None,
+        examples=facts.teacher.examples,
+        notes=words.notes(report),
+        config=public_yaml(facts.run),
+    )
+
+
+def knob_curve_html(reports: Sequence[Json]) -> str:
+    """The page of several runs, in order of eta. Raises ValueError without a report."""
+    ordered = by_eta(reports)
+    return _render(
+        page.KNOB,
+        title="The knob curve",
+        reports=ordered,
+        methods=methods(ordered),
+        curve=_markup(knob_curve_svg(ordered)),
+        ranks=[(method, *_ranks(ordered, method)) for method in methods(ordered)] if len(ordered) > 3 else [],
+        claims=[words.claims_in_words(report) for report in ordered],
+        notes=[words.notes(report) for report in ordered],
+    )
+
+
+def _ranks(reports: Sequence[Json], method: str) -> list[float | None]:
+    points = list(student_points(reports, method))
+    etas = [eta for eta, _ in points]
+    return [spearman(etas, [student["calibrated"][kind]["mean"] for _, student in points]) for kind in ("sampled", "greedy")]
+
+
+def _render(template: str, **values: Any) -> str:
+    """All that is put in is escaped, unless it is markup of our own."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"number": words.number, "signed": words.signed, "interval": words.interval, "eta": eta_text}
+    return environment.from_string(template).render(values)
+
+
+def _markup(svg: str | None) -> Any:
+    from markupsafe import Markup
+
+    return None if svg is None else Markup(svg)  # noqa: S704 - drawn by matplotlib, which escapes texts

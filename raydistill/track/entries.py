@@ -1,0 +1,92 @@
+"""What a run's config, steps and report become in MLflow: flat names with numbers or short texts."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raydistill.config.run import Run
+from raydistill.track.secrets import masked_uri
+
+_NOT_IN_A_NAME = re.compile(r"[^\w./ :-]")
+
+
+@dataclass(frozen=True)
+class StudentEntry:
+    """One student as a run of its own."""
+
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def run_params(run: Run) -> dict[str, str]:
+    """Every field of the config under its dotted name, a password in the tracking URI masked."""
+    params = dict(_leaves(run.model_dump(mode="json"), "."))
+    if run.track.uri is not None:
+        params["track.uri"] = masked_uri(run.track.uri)
+    return {name: str(value) for name, value in params.items()}
+
+
+def step_metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl, such as `task_reward` and `seconds/rollout`."""
+    return _numbers({name: value for name, value in row.items() if name != "step"})
+
+
+def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
+    """(step, mean metrics of the seeds that got to that step)."""
+    by_step: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for name, value in step_metrics(row).items():
+            by_step[row["step"]][name].append(value)
+    for step in sorted(by_step):
+        yield step, {name: sum(values) / len(values) for name, values in by_step[step].items()}
+
+
+def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Scores, ratios, claims (1 or 0) and seconds: `teacher/calibrated/sampled`, `students/seqkd/ratio`, `claims/collapse`, ...
+
+    Intervals and counts stay in report.json: MLflow would draw a chart of each.
+    """
+    parts = {name: report[name] for name in ("teacher", "baselines", "claims", "seconds")}
+    students = {student["method"]: student for student in report["students"]}
+    return _numbers(parts | {"students": students})
+
+
+def student_entries(report: Mapping[str, Any]) -> Iterator[StudentEntry]:
+    """The student of every method and seed, from the calibrated teacher and, as its control, from the original one."""
+    eta = str(report["knob"]["eta"])
+    for student in report["students"]:
+        for row in student["per_seed"]:
+            for teacher, group in (("calibrated", "calibrated"), ("original", "control")):
+                metrics = {"sampled": row[group], "greedy": row[f"{group}_greedy"]}
+                if group == "calibrated" and row["control"]:
+                    metrics["ratio"] = row["calibrated"] / row["control"]
+                name = f"{student['method']}-{row['seed']}" if group == "calibrated" else f"control-{student['method']}-{row['seed']}"
+                yield StudentEntry(name, {"method": student["method"], "seed": str(row["seed"]), "eta": eta, "teacher": teacher}, metrics)
+
+
+def _numbers(tree: Any) -> dict[str, float]:
+    """The numbers of nested dicts; lists are left out."""
+    flat = dict(_leaves(_means(tree), "/"))
+    return {_NOT_IN_A_NAME.sub("_", name): float(value) for name, value in flat.items() if isinstance(value, int | float)}
+
+
+def _means(tree: Any) -> Any:
+    """The same, with the mean in place of each {"mean": ..., "ci95": ...}."""
+    if not isinstance(tree, dict):
+        return tree
+    return tree["mean"] if "mean" in tree else {name: _means(value) for name, value in tree.items()}
+
+
+def _leaves(tree: Any, separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for name, value in tree.items():
+            yield from _leaves(value, separator, f"{prefix}{separator}{name}" if prefix else str(name))
+    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+        yield from _leaves({str(index): item for index, item in enumerate(tree)}, separator, prefix)
+    else:
+        yield prefix, tree

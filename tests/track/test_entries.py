@@ -1,0 +1,90 @@
+"""Flat names for MLflow, and secrets that never reach it."""
+
+from __future__ import annotations
+
+import math
+import re
+from urllib.parse import quote
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raydistill.report.card import report_card
+from raydistill.track.entries import mean_over_seeds, report_metrics, run_params, step_metrics, student_entries
+from raydistill.track.secrets import masked_text, masked_uri, public_yaml
+from tests.report.synthetic_facts import run_config, some_facts
+
+secrets = st.text("abcdefXYZ0123456789@:/#?&%!$ ", min_size=6, max_size=20).filter(lambda text: text.strip("/@: "))
+
+
+@given(secrets, st.sampled_from(["http", "https", "postgresql", "mysql+pymysql"]))
+def test_a_password_is_masked_even_if_it_was_not_escaped(password: str, scheme: str) -> None:
+    for written in (password, quote(password, safe="")):
+        uri = f"{scheme}://user:{written}@host.example:5000/path"
+        assert masked_uri(uri) == f"{scheme}://user:***@host.example:5000/path"
+
+
+def test_a_token_without_a_password_and_secrets_in_the_query_are_masked() -> None:
+    assert masked_uri("https://t0ken@host") == "https://***@host"
+    assert masked_uri("postgresql://host/db?user=me&password=abc&sslkey=/k") == "postgresql://host/db?user=me&password=***&sslkey=***"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////data/@home/mlflow.db", "http://127.0.0.1:5000", "databricks"])
+def test_other_uris_stay_as_they_are(uri: str) -> None:
+    assert masked_uri(uri) == uri
+
+
+def test_an_error_message_is_one_line_without_the_secret_in_any_form() -> None:
+    uri = "http://me:p%40ss-word@host:1/?token=tok3n-value"
+    shown = masked_text(f"request to {uri} failed\n for p@ss-word and p%40ss-word, tok3n-value", uri)
+    assert shown == f"request to {masked_uri(uri)} failed for *** and ***, ***"
+
+
+def test_params_are_the_dotted_config_without_secrets() -> None:
+    run = run_config(-0.5, (3, 4), track={"uri": "http://me:s3cret@host"})
+    params = run_params(run)
+    assert params["knob.eta"] == "-0.5"
+    assert params["seeds"] == "[3, 4]"
+    assert params["students.methods.0.samples"] == "2048"
+    assert params["learner.lora"] == "None"
+    assert params["track.uri"] == "http://me:***@host"
+    assert "s3cret" not in public_yaml(run)
+    assert yaml.safe_load(public_yaml(run))["track"]["uri"] == "http://me:***@host"
+
+
+def test_steps_are_flat_numbers() -> None:
+    line = {"step": 3, "task_reward": 0.5, "cal_reward": None, "seconds": {"rollout": 0.1}, "note": "text"}
+    assert step_metrics(line) == {"task_reward": 0.5, "seconds/rollout": 0.1}
+
+
+def test_the_mean_over_seeds_is_of_those_that_got_there() -> None:
+    lines = [{"step": 0, "a": 1.0}, {"step": 1, "a": 2.0}, {"step": 0, "a": 3.0, "b": 5.0}]
+    assert list(mean_over_seeds(lines)) == [(0, {"a": 2.0, "b": 5.0}), (1, {"a": 2.0})]
+
+
+def test_report_metrics_are_finite_and_have_names_that_mlflow_takes() -> None:
+    report = report_card(some_facts(1.0))
+    metrics = report_metrics(report)
+    assert all(math.isfinite(value) and re.fullmatch(r"[\w./ :-]+", name) for name, value in metrics.items())
+    assert metrics["students/seqkd/calibrated/greedy"] == report["students"][0]["calibrated"]["greedy"]["mean"]
+    assert metrics["teacher/difference/sampled"] == report["teacher"]["difference"]["sampled"]["mean"]
+    assert metrics["seconds/total"] == 512.3
+    assert not any(name.endswith("/n") for name in metrics)
+
+
+def test_an_odd_style_becomes_a_name_that_mlflow_takes() -> None:
+    report = report_card(some_facts(1.0))
+    report["teacher"]["style"]["original"] = {"what? <b>": 1.0}
+    assert report_metrics(report)["teacher/style/original/what_ _b_"] == 1.0
+
+
+def test_a_student_entry_for_every_method_seed_and_teacher() -> None:
+    report = report_card(some_facts(1.0, (1, 2)))
+    report["students"][0]["per_seed"][0]["control"] = 0.0
+    entries = {entry.name: entry for entry in student_entries(report)}
+    assert len(entries) == 8
+    assert "ratio" not in entries["seqkd-1"].metrics
+    assert "ratio" in entries["seqkd-2"].metrics
+    assert "ratio" not in entries["control-seqkd-2"].metrics
