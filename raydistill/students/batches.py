@@ -1,0 +1,65 @@
+"""Token ids as tensors, padded by their own lengths, in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from raydistill.students.data import Encoded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded on the right, where a causal model cannot see it: no attention mask is needed."""
+
+    ids_NT: torch.Tensor
+    is_completion_NT: torch.Tensor
+    """True on completion tokens. Made from lengths: a pad id inside a completion is a token like any other."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of completion tokens."""
+        return int(self.is_completion_NT.sum())
+
+    @property
+    def completion_ids(self) -> torch.Tensor:
+        """All completion tokens, sequence by sequence; shape (tokens,)."""
+        return self.ids_NT[self.is_completion_NT]
+
+    def pieces(self, tokens: int) -> Iterator[slice]:
+        """Consecutive rows that hold at most `tokens` tokens together, padding included; at least one row each."""
+        count, width = self.ids_NT.shape
+        size = max(1, tokens // width)
+        return (slice(start, start + size) for start in range(0, count, size))
+
+    def rows(self, rows: Sequence[int] | slice) -> Batch:
+        """Some of the sequences, without the columns that none of them uses."""
+        ids_NT, is_completion_NT = self.ids_NT[rows], self.is_completion_NT[rows]
+        used = is_completion_NT.any(dim=0).nonzero()
+        end = int(used[-1]) + 1 if len(used) else 1
+        return Batch(ids_NT[:, :end], is_completion_NT[:, :end])
+
+
+def pad(sequences: Sequence[Encoded]) -> Batch:
+    """One batch of all sequences. Positions beyond a sequence hold id 0 and are never looked at."""
+    longest = max(len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences)
+    ids_NT = torch.zeros((len(sequences), longest), dtype=torch.long)
+    is_completion_NT = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    for n, sequence in enumerate(sequences):
+        start, end = len(sequence.prompt_ids), len(sequence.prompt_ids) + len(sequence.completion_ids)
+        ids_NT[n, :end] = torch.tensor(sequence.prompt_ids + sequence.completion_ids)
+        is_completion_NT[n, start:end] = True
+    return Batch(ids_NT, is_completion_NT)
+
+
+def seeded_order(count: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """`steps` lists of `batch` indices below `count`: shuffled passes through all of them, one after the other without a gap."""
+    stream = torch.Generator().manual_seed(seed)
+    queue: list[int] = []
+    for _ in range(steps):
+        while len(queue) < batch:
+            queue += torch.randperm(count, generator=stream).tolist()
+        yield queue[:batch]
+        del queue[:batch]

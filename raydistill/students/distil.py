@@ -1,0 +1,138 @@
+"""Trains one student in place: on given traces (SeqKD, sft_gold), or on its own completions against a teacher (GKD)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from raydistill.errors import RunError
+from raydistill.rollout.completion import Sampling, TokenPrompt, sample_seed
+from raydistill.students.batches import Batch, pad, seeded_order
+from raydistill.students.data import Encoded
+from raydistill.students.losses import reverse_kl_loss, sft_loss
+
+if TYPE_CHECKING:
+    from raydistill.rollout.engine import Engine
+
+_WARMUP = 0.1
+"""Share of the steps over which the learning rate rises."""
+_MAX_GRAD_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train."""
+
+    steps: int
+    batch: int
+    """Sequences a step."""
+    lr: float
+    """Peak learning rate of AdamW: reached after a tenth of the steps, and 0 after the last one."""
+    seed: int
+    """Sets the order of the data and, on-policy, what the student samples."""
+    micro_batch_tokens: int = 8192
+    """Tokens, padding included, in one forward and backward pass."""
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A prompt as the student reads it and as the teacher does: they may have different templates."""
+
+    student_ids: tuple[int, ...]
+    teacher_ids: tuple[int, ...]
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Factor of the peak learning rate at `step` (from 0): up in a line over the first tenth, then down in a line towards 0."""
+    warmup = math.ceil(_WARMUP * steps)
+    return (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup + 1)
+
+
+def sft(model: Any, traces: Sequence[Encoded], recipe: Recipe) -> list[float]:
+    """Train `model` (a causal language model in evaluation mode: no dropout) on traces by cross-entropy.
+
+    Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
+    """
+    data = pad(traces)
+    optimiser = _Optimiser(model, recipe)
+    return [optimiser.step(_sft_pieces(model, data.rows(rows), recipe)) for rows in _order(len(traces), recipe)]
+
+
+def gkd(model: Any, engine: Engine, teacher: Any, prompts: Sequence[PromptPair], recipe: Recipe, max_new_tokens: int) -> list[float]:
+    """Train `model` by the exact reverse KL(student || teacher) on completions that it samples itself, fresh ones in each step.
+
+    `engine` holds a copy of the model and is given its weights before each step. Both models are in evaluation mode and share
+    the vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
+    """
+    optimiser = _Optimiser(model, recipe)
+    losses = []
+    for step, rows in enumerate(_order(len(prompts), recipe)):
+        chosen = [prompts[row] for row in rows]
+        engine.load_weights(step, model.named_parameters())
+        sampled_N = _on_policy(engine, chosen, Sampling(1, max_new_tokens, seed=sample_seed(recipe.seed, "on-policy", step)), step)
+        own = pad([Encoded(prompt.student_ids, ids) for prompt, ids in zip(chosen, sampled_N, strict=True)])
+        teachers = pad([Encoded(prompt.teacher_ids, ids) for prompt, ids in zip(chosen, sampled_N, strict=True)])
+        losses.append(optimiser.step(_reverse_kl_pieces(model, own, teacher, teachers, recipe)))
+    return losses
+
+
+def _on_policy(engine: Engine, prompts: Sequence[PromptPair], sampling: Sampling, version: int) -> list[tuple[int, ...]]:
+    """One completion of each prompt, as token ids. Its stream is set by its place, so that a prompt may occur twice in a step."""
+    asked = [TokenPrompt(str(place), prompt.student_ids) for place, prompt in enumerate(prompts)]
+    return [samples[0].token_ids for samples in engine.generate(asked, sampling, version)]
+
+
+def completion_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """Logits (M, V) from which each of the batch's M completion tokens was, or could have been, drawn; sequence by sequence."""
+    logits_NTV = model(input_ids=batch.ids_NT[:, :-1].to(model.device)).logits
+    return logits_NTV[batch.is_completion_NT[:, 1:].to(model.device)]
+
+
+def _order(count: int, recipe: Recipe) -> Iterator[list[int]]:
+    return seeded_order(count, recipe.batch, recipe.steps, recipe.seed)
+
+
+def _sft_pieces(model: Any, batch: Batch, recipe: Recipe) -> Iterator[torch.Tensor]:
+    """The mean loss a token of a batch, as terms that add up to it."""
+    for rows in batch.pieces(recipe.micro_batch_tokens):
+        piece = batch.rows(rows)
+        logits_MV = completion_logits(model, piece)
+        yield sft_loss(logits_MV, piece.completion_ids.to(logits_MV.device)) / batch.tokens
+
+
+def _reverse_kl_pieces(model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe) -> Iterator[torch.Tensor]:
+    """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
+    for rows in own.pieces(recipe.micro_batch_tokens):
+        with torch.no_grad():
+            teacher_MV = completion_logits(teacher, teachers.rows(rows))
+        student_MV = completion_logits(model, own.rows(rows))
+        # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
+        shared = min(student_MV.shape[1], teacher_MV.shape[1])
+        yield reverse_kl_loss(student_MV[:, :shared], teacher_MV[:, :shared]) / own.tokens
+
+
+class _Optimiser:
+    """AdamW without weight decay, clipped gradients, and the learning-rate schedule."""
+
+    def __init__(self, model: Any, recipe: Recipe) -> None:
+        self._parameters = list(model.parameters())
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: learning_rate_factor(step, recipe.steps))
+
+    def step(self, losses: Iterable[torch.Tensor]) -> float:
+        """One update by the gradient of the sum of `losses`, which it returns. Raises RunError if it is not finite."""
+        self._optimizer.zero_grad()
+        total = 0.0
+        for loss in losses:
+            loss.backward()
+            total += float(loss.detach())
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM))
+        if not math.isfinite(total + norm):
+            raise RunError(f"a student's training diverged (loss {total}, gradient norm {norm}); lower the method's lr")
+        self._optimizer.step()
+        self._schedule.step()
+        return total

@@ -1,0 +1,160 @@
+"""One student from base model to evaluation, in one process: what the pool sends to its workers."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raydistill.config.models import ModelConfig
+from raydistill.config.students import GKD, SeqKD
+from raydistill.config.task import VerifierConfig
+from raydistill.errors import InputError
+from raydistill.evaluate.evaluation import Evaluation
+from raydistill.students.data import Reader, Trace
+from raydistill.tasks.prompt import Prompt, Task
+
+if TYPE_CHECKING:
+    from raydistill.rollout.engine import Engine
+
+EVALUATION_FILE = "evaluation.json"
+_DIGEST_FILE = "job.sha256"
+
+
+@dataclass(frozen=True)
+class StudentJob:
+    """Distil one student and evaluate it. Equal jobs give equal students, to the bit."""
+
+    out: Path
+    """Folder for the student, its evaluation included. Its name stands for the student in messages."""
+    student: ModelConfig
+    """The student before distillation."""
+    method: SeqKD | GKD | None
+    """None evaluates the student as it is. SeqKD is also what `sft_gold` is done by, with gold traces."""
+    seed: int
+    task: Task
+    prompts: tuple[Prompt, ...]
+    """What to evaluate on."""
+    samples: int
+    """Completions of each prompt, at temperature 1, in the evaluation."""
+    max_new_tokens: int
+    """Of a completion, in the evaluation and on-policy."""
+    verifier: VerifierConfig = field(default_factory=VerifierConfig)
+    traces: tuple[Trace, ...] = ()
+    """For SeqKD."""
+    teacher: ModelConfig | None = None
+    """For GKD."""
+    train_prompts: tuple[str, ...] = ()
+    """For GKD: texts of the prompts that the student completes."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.method, SeqKD) and not self.traces:
+            raise ValueError("seqkd needs traces")
+        if isinstance(self.method, GKD) and not (self.teacher and self.train_prompts):
+            raise ValueError("gkd needs a teacher and train prompts")
+
+    @property
+    def digest(self) -> str:
+        """Tells whether a finished student is this job's. Where it is stored, and how it is checked, make no difference."""
+        parts = [repr(getattr(self, part.name)) for part in fields(self) if part.name not in ("out", "task", "verifier")]
+        return hashlib.sha256("\n".join([self.task.name, *parts]).encode()).hexdigest()
+
+
+def run_job(job: StudentJob, threads: int = 1) -> Evaluation:
+    """Train, evaluate and write one student; one that is there already is read back.
+
+    The folder holds the student as a Hugging Face folder (unless `method` is None) and its evaluation, and is whole or
+    absent. Uses a GPU where one is visible. Raises InputError if the folder is something else, or the method and the models
+    do not fit; RunError if the training diverges.
+    """
+    if job.out.exists():
+        return _finished(job)
+    unfinished = job.out.with_name(f"{job.out.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    evaluation = _distil(job, unfinished, threads)
+    (unfinished / EVALUATION_FILE).write_text(evaluation.to_json())
+    (unfinished / _DIGEST_FILE).write_text(job.digest)
+    unfinished.rename(job.out)
+    return evaluation
+
+
+def _finished(job: StudentJob) -> Evaluation:
+    digest = job.out / _DIGEST_FILE
+    if not digest.exists() or digest.read_text() != job.digest:
+        raise InputError(f"{job.out}: holds something other than this run's student; remove it, or write to another folder")
+    return Evaluation.read(job.out / EVALUATION_FILE)
+
+
+def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
+    """Train the student, write it to `folder`, evaluate it."""
+    import torch
+
+    from raydistill.models.load import load_model
+    from raydistill.rollout.engine import EngineSpec
+    from raydistill.rollout.transformers_engine import TransformersEngine
+
+    gpu = torch.cuda.is_available()
+    reader = _reader("students", job.student)
+    longest = max(len(reader.prompt(text)) for text in (*job.train_prompts, *(prompt.text for prompt in job.prompts)))
+    engine = TransformersEngine(EngineSpec("transformers", job.student.model, longest + job.max_new_tokens, threads=threads, gpu=gpu))
+    if job.method is not None:
+        model: Any = load_model(job.student.model)
+        model.requires_grad_(True).to("cuda" if gpu else "cpu")
+        _train(job, job.method, reader, model, engine)
+        engine.load_weights(job.method.steps, model.named_parameters())
+        model.save_pretrained(folder)
+        reader.tokenizer.save_pretrained(folder)
+    return _evaluate(job, reader, engine)
+
+
+def _reader(section: str, config: ModelConfig) -> Reader:
+    from raydistill.models.load import load_tokenizer
+    from raydistill.models.preflight import ModelRef, inspect_model
+
+    facts = inspect_model(ModelRef(section, config.model, config.template))
+    tokenizer = load_tokenizer(config.model)
+    # A chat template can end a turn with a token at which no engine stops, because the model's files do not name it as one.
+    end_id = facts.end_of_turn_id if facts.end_of_turn_id in facts.eos_ids else tokenizer.eos_token_id
+    return Reader(tokenizer, facts.template, config.prompt_format, end_id)
+
+
+def _train(job: StudentJob, method: SeqKD | GKD, reader: Reader, model: Any, engine: Engine) -> None:
+    from raydistill.models.load import load_model
+    from raydistill.students.distil import PromptPair, Recipe, gkd, sft
+
+    recipe = Recipe(method.steps, method.batch, method.lr, job.seed)
+    if isinstance(method, SeqKD):
+        sft(model, [reader.trace(trace) for trace in job.traces], recipe)
+        return
+    assert job.teacher is not None  # noqa: S101
+    teachers = _reader("teacher", job.teacher)
+    _require_one_vocabulary(job.student, reader, job.teacher, teachers)
+    pairs = [PromptPair(reader.prompt(text), teachers.prompt(text)) for text in job.train_prompts]
+    teacher: Any = load_model(job.teacher.model)
+    gkd(model, engine, teacher.to(model.device), pairs, recipe, job.max_new_tokens)
+
+
+def _require_one_vocabulary(student: ModelConfig, reader: Reader, teacher: ModelConfig, teachers: Reader) -> None:
+    """Reverse KL compares two distributions token by token."""
+    own, other = reader.tokenizer.get_vocab(), teachers.tokenizer.get_vocab()
+    if own != other:
+        shared = len(own.items() & other.items())
+        raise InputError(
+            f"students.model: gkd needs the teacher's vocabulary, but {student.model} shares {shared} of its {len(own)} tokens with "
+            f"the {len(other)} of {teacher.model}; use seqkd, or a student of the teacher's family"
+        )
+
+
+def _evaluate(job: StudentJob, reader: Reader, engine: Engine) -> Evaluation:
+    from raydistill.evaluate.measure import measure
+    from raydistill.rollout.completion import TokenPrompt
+    from raydistill.tasks.verifier import Verifier
+
+    asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in job.prompts]
+    generate = partial(engine.generate, version=engine.weights_version)
+    with Verifier(job.task, job.verifier.workers, job.verifier.timeout) as verifier:
+        return measure(generate, job.task, verifier, job.prompts, asked, job.samples, job.max_new_tokens, job.seed)

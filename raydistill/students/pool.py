@@ -1,0 +1,86 @@
+"""Many students on Ray, a few at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raydistill.errors import InputError, RunError
+from raydistill.evaluate.evaluation import Evaluation
+from raydistill.rollout.engine import EngineSpec
+from raydistill.rollout.environment import engine_environment
+from raydistill.students.job import StudentJob, run_job
+
+Progress = Callable[[StudentJob, Evaluation], None]
+
+
+def run_jobs(
+    jobs: Sequence[StudentJob], parallel: int, num_cpus: float, num_gpus: float = 0.0, progress: Progress | None = None
+) -> list[Evaluation]:
+    """Evaluations of all jobs, in their order. `progress` is called with each as it finishes, in whatever order that is.
+
+    At most `parallel` run at once, each with `num_cpus` and `num_gpus` reserved by Ray, which must be initialised and whose
+    nodes must all see the jobs' folders. A student whose process dies is tried once more. Raises what `run_job` raises, and
+    RunError, naming the student, for anything else; the other students are then stopped, and those already finished stay.
+    """
+    import ray
+
+    _require_room(num_cpus, num_gpus)
+    start = _remote(num_cpus, num_gpus)
+    waiting = deque(range(len(jobs)))
+    running: dict[Any, int] = {}
+    evaluations: dict[int, Evaluation] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                index = waiting.popleft()
+                running[start(jobs[index])] = index
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            index = running.pop(done)
+            evaluations[index] = _result(done, jobs[index])
+            if progress:
+                progress(jobs[index], evaluations[index])
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+    return [evaluations[index] for index in range(len(jobs))]
+
+
+def _remote(num_cpus: float, num_gpus: float) -> Callable[[StudentJob], Any]:
+    """Starts a job as a Ray task. All have one environment, so that Ray gives the next job to a process that has its imports done."""
+    import ray
+
+    threads = max(1, math.floor(num_cpus))
+    environment = engine_environment(EngineSpec("transformers", model="", max_model_len=0, threads=threads))
+    if not num_gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    task: Any = ray.remote(run_job).options(
+        num_cpus=num_cpus, num_gpus=num_gpus, max_retries=1, runtime_env={"env_vars": environment}, name="student"
+    )
+    return lambda job: task.remote(job, threads)
+
+
+def _result(reference: Any, job: StudentJob) -> Evaluation:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, InputError | RunError):
+            raise type(cause)(f"student {job.out.name}: {cause}") from error
+        raise RunError(f"student {job.out.name} failed with {type(cause).__name__}: {cause}") from error
+    except ray.exceptions.RayError as error:
+        raise RunError(f"student {job.out.name}: its process died twice: {str(error).strip().splitlines()[0]}") from error
+
+
+def _require_room(num_cpus: float, num_gpus: float) -> None:
+    """Ray would wait for ever for what the cluster does not have."""
+    import ray
+
+    there = ray.cluster_resources()
+    for name, wanted, field in (("CPU", num_cpus, "students.cpus"), ("GPU", num_gpus, "students.gpus")):
+        if wanted > there.get(name, 0.0):
+            raise InputError(f"{field}: {wanted:g} {name} wanted for a student, {there.get(name, 0.0):g} available; ask for less")

@@ -1,0 +1,174 @@
+"""Training against brute force and on tasks small enough to be learnt in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from raydistill.errors import RunError
+from raydistill.models.trio import character_tokenizer, new_model
+from raydistill.rollout.completion import Sampling, TokenPrompt
+from raydistill.rollout.engine import EngineSpec
+from raydistill.rollout.transformers_engine import TransformersEngine
+from raydistill.students.data import Reader, Trace
+from raydistill.students.distil import PromptPair, Recipe, gkd, learning_rate_factor, sft
+
+TOKENIZER = character_tokenizer()
+READER = Reader(TOKENIZER, "plain", "{prompt}", TOKENIZER.eos_token_id)
+TRACES = [
+    READER.trace(Trace(prompt, completion, ended))
+    for prompt, completion, ended in [
+        ("1+2=", "#3", True),
+        ("4-1+2=", "4-1=3;#5", True),
+        ("7=", "#7", False),
+        ("2+2+2=", "~AB 2+2=4;", False),
+        ("9-9=", "#0", True),
+    ]
+]
+PAIRS = [PromptPair(trace.prompt_ids, trace.prompt_ids) for trace in TRACES]
+
+
+def student(seed: int = 0) -> Any:
+    return new_model("student", TOKENIZER, seed).eval()
+
+
+def engine(folder: Path) -> TransformersEngine:
+    return TransformersEngine(EngineSpec("transformers", str(folder / "student"), max_model_len=64))
+
+
+def next_token_logits(model: Any, prompt_ids: tuple[int, ...], completion_ids: tuple[int, ...]) -> torch.Tensor:
+    """One sequence on its own: no batch, no padding, no mask."""
+    return model(input_ids=torch.tensor([prompt_ids + completion_ids])).logits[0, len(prompt_ids) - 1 : -1]
+
+
+def weights(model: Any) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def gradient(model: Any) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 30, 10_000])
+def test_the_sft_step_is_that_of_a_loop_over_single_sequences(micro_batch_tokens: int) -> None:
+    model, reference = student(), student()
+    (loss,) = sft(model, TRACES, Recipe(steps=1, batch=5, lr=1e-3, seed=0, micro_batch_tokens=micro_batch_tokens))
+    total = torch.zeros(())
+    for trace in TRACES:
+        next_token = Categorical(logits=next_token_logits(reference, trace.prompt_ids, trace.completion_ids))
+        total = total - next_token.log_prob(torch.tensor(trace.completion_ids)).sum()
+    expected = total / sum(len(trace.completion_ids) for trace in TRACES)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), abs=1e-5)
+    torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+    torch.testing.assert_close(gradient(model), gradient(reference), atol=1e-6, rtol=1e-4)
+
+
+def test_a_student_learns_a_fixed_mapping_and_where_to_stop() -> None:
+    model = student()
+    losses = sft(model, TRACES, Recipe(steps=80, batch=5, lr=5e-3, seed=0))
+    assert losses[-1] < 0.05 < 2 < losses[0]
+    for trace in TRACES:
+        predicted = next_token_logits(model, trace.prompt_ids, trace.completion_ids).argmax(-1)
+        assert tuple(predicted.tolist()) == trace.completion_ids
+
+
+def test_same_seed_same_weights_to_the_bit_and_another_seed_others() -> None:
+    trained = []
+    for seed in (3, 3, 4):
+        model = student()
+        sft(model, TRACES, Recipe(steps=4, batch=2, lr=1e-3, seed=seed))
+        trained.append(weights(model))
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_gkd_same_seed_same_weights_to_the_bit_and_another_seed_others(untrained: Path) -> None:
+    trained = []
+    for seed in (3, 3, 4):
+        model = student()
+        gkd(model, engine(untrained), student(9), PAIRS, Recipe(steps=3, batch=4, lr=1e-3, seed=seed), max_new_tokens=6)
+        trained.append(weights(model))
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_the_gkd_loss_is_the_kl_on_what_the_student_sampled_after_either_prompt(untrained: Path) -> None:
+    """The teacher reads prompts of other lengths than the student; each step samples from the weights that it starts with."""
+    sampler = engine(untrained)
+    generate, asked, probes = sampler.generate, [], []
+
+    def remember(prompts: Any, sampling: Sampling, version: int) -> Any:
+        completions = generate(prompts, sampling, version)
+        asked.append(completions[0][0].token_ids)
+        probes.append(sampler.token_logprobs(TRACES[0].prompt_ids))
+        return completions
+
+    sampler.generate = remember  # type: ignore[method-assign]
+    pairs = [PromptPair(pair.student_ids, (*pair.student_ids, *range(4, 4 + n))) for n, pair in enumerate(PAIRS)]
+    teacher = student(5)
+    losses = gkd(student(), sampler, teacher, pairs[1:2], Recipe(steps=2, batch=1, lr=1e-2, seed=0), max_new_tokens=7)
+    own = next_token_logits(student(), pairs[1].student_ids, asked[0])
+    teachers = next_token_logits(teacher, pairs[1].teacher_ids, asked[0])
+    expected = kl_divergence(Categorical(logits=own), Categorical(logits=teachers)).mean()
+    assert losses[0] == pytest.approx(expected.item(), abs=1e-5)
+    assert probes[0] != pytest.approx(probes[1], abs=1e-3)
+
+
+def test_a_gkd_step_in_pieces_is_the_same_step(untrained: Path) -> None:
+    steps = []
+    for micro_batch_tokens in (1, 10_000):
+        model = student()
+        recipe = Recipe(steps=1, batch=5, lr=1e-3, seed=0, micro_batch_tokens=micro_batch_tokens)
+        (loss,) = gkd(model, engine(untrained), student(5), PAIRS, recipe, max_new_tokens=7)
+        steps.append((torch.tensor(loss), gradient(model)))
+    torch.testing.assert_close(steps[0], steps[1], atol=1e-6, rtol=1e-4)
+
+
+def test_a_student_equal_to_its_teacher_stays(untrained: Path) -> None:
+    model = student()
+    losses = gkd(model, engine(untrained), student(), PAIRS, Recipe(steps=5, batch=5, lr=1e-2, seed=0), max_new_tokens=6)
+    assert max(losses) < 1e-7
+    torch.testing.assert_close(weights(model), weights(student()), atol=1e-4, rtol=0)
+
+
+def test_gkd_moves_a_student_to_its_teacher(untrained: Path) -> None:
+    teacher, model = student(5), student(0)
+    traces = [trace for trace in TRACES if trace.completion_ids[-1] == TOKENIZER.eos_token_id]
+    sft(teacher, traces, Recipe(steps=60, batch=3, lr=5e-3, seed=0))
+    pairs = [PromptPair(trace.prompt_ids, trace.prompt_ids) for trace in traces]
+    losses = gkd(model, engine(untrained), teacher, pairs, Recipe(steps=80, batch=12, lr=5e-3, seed=0), max_new_tokens=12)
+    assert sum(losses[-5:]) / 5 < 0.1 * losses[0]
+    sampler = engine(untrained)
+    sampler.load_weights(1, model.named_parameters())
+    prompt = TokenPrompt("p", READER.prompt("1+2="))
+    (completion,) = sampler.generate([prompt], Sampling(1, 12, greedy=True), 1)[0]
+    assert completion.text == "#3"
+
+
+def test_neither_training_nor_sampling_leaves_a_trace_in_the_teacher(untrained: Path) -> None:
+    teacher = student(5)
+    before = weights(teacher).clone()
+    gkd(student(), engine(untrained), teacher, PAIRS, Recipe(steps=2, batch=2, lr=1e-2, seed=0), max_new_tokens=4)
+    assert torch.equal(weights(teacher), before)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_a_diverging_student_is_an_error_and_not_a_folder_of_nan() -> None:
+    model = student()
+    with pytest.raises(RunError, match="lower the method's lr"):
+        sft(model, TRACES, Recipe(steps=50, batch=2, lr=1e30, seed=0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 250])
+def test_the_learning_rate_rises_for_a_tenth_and_falls_to_the_end(steps: int) -> None:
+    factors = [learning_rate_factor(step, steps) for step in range(steps)]
+    peak = factors.index(1.0)
+    assert peak == max(0, -(-steps // 10) - 1)
+    assert factors[: peak + 1] == sorted(factors[: peak + 1])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert learning_rate_factor(steps, steps) == 0 < factors[-1]
