@@ -13,18 +13,20 @@ TELEMETRY_OFF = {
 }
 
 
-def actor_environment(threads: int, gpus: float) -> dict[str, str]:
-    """For a Ray actor's runtime_env: telemetry off, `threads` per process, CPU builds where the actor has no GPU."""
-    env = {
+def process_environment(threads: int, gpus: float) -> dict[str, str]:
+    """For the process of a Ray actor or task: quiet, `threads` for its maths, and GPUs hidden where it has none."""
+    environment = {
         **TELEMETRY_OFF,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "OMP_NUM_THREADS": str(threads),
         # torch prints a FutureWarning a step in actors
         "PYTHONWARNINGS": "ignore",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
     if not gpus:
-        env |= {"DS_ACCELERATOR": "cpu"}
-    return env
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    return environment
 
 
 def set_driver_environment() -> None:

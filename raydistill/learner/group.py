@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from raydistill.environment import process_environment
 from raydistill.errors import InputError, RunError
 from raydistill.learner.batch import LearnerSpec, Sample
 from raydistill.models.weights import Digest, Weights
@@ -78,7 +79,7 @@ class LearnerGroup:
         import ray
 
         actor = ray.remote(LearnerProcess).options(
-            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": _environment(num_cpus, num_gpus)}
+            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": process_environment(max(1, int(num_cpus)), num_gpus)}
         )
         self._actors: list[Any] = [actor.remote(spec, rank, processes) for rank in range(processes)]
         address = self._actors[0].address.remote()
@@ -158,20 +159,6 @@ class LearnerGroup:
                 failures = {references.index(reference): _failure(reference) for reference in over}
                 raise _explain({rank: failure for rank, failure in failures.items() if failure is not None}, len(references))
         return ray.get(list(references))
-
-
-def _environment(num_cpus: float, num_gpus: float) -> dict[str, str]:
-    """Environment of a process: set before it imports torch or DeepSpeed, which read it once."""
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, int(num_cpus))),
-        "PYTHONWARNINGS": "ignore",  # torch warns at every step of every process
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if num_gpus == 0:
-        environment["DS_ACCELERATOR"] = "cpu"
-    return environment
 
 
 def _failure(reference: ObjectRef) -> Exception | None:

@@ -75,3 +75,23 @@ class Digest:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+class WeightsError(RuntimeError):
+    """The weights that arrived are not those that were sent, or not those of this model."""
+
+
+def arriving(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors, fetched so that no more than a bucket is here at a time.
+
+    The digest is known at the end only: a receiver may serve once this is exhausted. Raises WeightsError if it is another.
+    """
+    import ray
+
+    digest = Digest()
+    for reference in weights.buckets:
+        bucket: Bucket = ray.get(reference)
+        digest.add(bucket)
+        yield from unpack(bucket)
+    if digest.hexdigest() != weights.digest:
+        raise WeightsError(f"weights {weights.version} arrived with digest {digest.hexdigest()[:12]}, sent was {weights.digest[:12]}")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from raydistill.models.weights import Bucket, Digest, Weights, unpack
+from raydistill.models.weights import Weights, WeightsError, arriving
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
-from raydistill.rollout.engine import EngineSpec, WeightsError, start_engine
-
-if TYPE_CHECKING:
-    import torch
+from raydistill.rollout.engine import EngineSpec, start_engine
 
 
 @dataclass(frozen=True)
@@ -48,21 +44,8 @@ class RolloutActor:
 
     def sync(self, weights: Weights, probe_ids: Sequence[int]) -> list[float]:
         """Load new weights; the engine's log-probabilities of the probe. Raises WeightsError if they are not what was sent."""
-        self._engine.load_weights(weights.version, _arriving(weights))
+        self._engine.load_weights(weights.version, arriving(weights))
         return self._engine.token_logprobs(probe_ids)
 
     def pid(self) -> int:
         return os.getpid()
-
-
-def _arriving(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors, of which no more than a bucket is here at a time. The digest is known at the end, before the engine may serve."""
-    import ray
-
-    digest = Digest()
-    for reference in weights.buckets:
-        bucket: Bucket = ray.get(reference)
-        digest.add(bucket)
-        yield from unpack(bucket)
-    if digest.hexdigest() != weights.digest:
-        raise WeightsError(f"weights {weights.version} arrived with digest {digest.hexdigest()[:12]}, sent was {weights.digest[:12]}")

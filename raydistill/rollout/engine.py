@@ -20,10 +20,6 @@ class StaleWeightsError(RuntimeError):
     """An engine was asked to serve a weights version that it does not hold."""
 
 
-class WeightsError(RuntimeError):
-    """The weights that arrived are not those that were sent, or not those of this model."""
-
-
 @dataclass(frozen=True)
 class EngineSpec:
     """How to start an engine; plain data, so that it can be sent to an actor."""

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 
+from raydistill.environment import process_environment
 from raydistill.rollout.engine import EngineSpec
 
-_QUIET = {
-    "PYTHONWARNINGS": "ignore",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "TOKENIZERS_PARALLELISM": "false",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-}
 _VLLM = {
     # In-process: one process instead of three, and weights reach the model without being serialised again.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
 }
 _VLLM_ON_CPU = {
     # The first request with log-probs would otherwise compile for 11 s.
@@ -28,8 +20,8 @@ _VLLM_ON_CPU = {
 
 
 def engine_environment(spec: EngineSpec) -> dict[str, str]:
-    """Environment variables for the process of an engine: its threads, no telemetry, and what vLLM needs."""
-    env = {**_QUIET, "OMP_NUM_THREADS": str(spec.threads)}
+    """Environment variables for the process of an engine: those of every process, and what vLLM needs."""
+    env = process_environment(spec.threads, gpus=float(spec.gpu))
     if spec.kind == "vllm":
         env |= _VLLM | {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")}
         if not spec.gpu:

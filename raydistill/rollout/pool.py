@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from raydistill.errors import RunError
-from raydistill.models.weights import Weights
+from raydistill.models.weights import Weights, WeightsError
 from raydistill.rollout.actor import Probe, RolloutActor
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
-from raydistill.rollout.engine import EngineSpec, WeightsError
+from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.environment import engine_environment
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raydistill.models.manifest import Manifest
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt, sample_seed
 from raydistill.rollout.engine import UNKNOWN_VERSION, EngineSpec, require_room, require_version
 from raydistill.rollout.environment import engine_environment
-from raydistill.rollout.manifest import Manifest
 from raydistill.rollout.transcriber import Sampled, Transcriber
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from raydistill.environment import process_environment
 from raydistill.errors import InputError, RunError
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.rollout.engine import EngineSpec
-from raydistill.rollout.environment import engine_environment
 from raydistill.students.job import StudentJob, run_job
 
 Progress = Callable[[StudentJob, Evaluation], None]
@@ -53,9 +52,7 @@ def _remote(num_cpus: float, num_gpus: float) -> Callable[[StudentJob], Any]:
     import ray
 
     threads = max(1, math.floor(num_cpus))
-    environment = engine_environment(EngineSpec("transformers", model="", max_model_len=0, threads=threads))
-    if not num_gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment = process_environment(threads, num_gpus)
     task: Any = ray.remote(run_job).options(
         num_cpus=num_cpus, num_gpus=num_gpus, max_retries=1, runtime_env={"env_vars": environment}, name="student"
     )

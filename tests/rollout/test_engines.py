@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from raydistill.errors import InputError
 from raydistill.models import trio
+from raydistill.models.weights import WeightsError
 from raydistill.rollout.completion import Completion, Sampling, StopReason, TokenPrompt
-from raydistill.rollout.engine import UNKNOWN_VERSION, StaleWeightsError, WeightsError
+from raydistill.rollout.engine import UNKNOWN_VERSION, StaleWeightsError
 
 Forward = Callable[[Any, Sequence[int]], torch.Tensor]
 PROBE = tuple(range(1, 30))

@@ -18,10 +18,10 @@ import ray
 import torch
 
 from raydistill.errors import InputError, RunError
-from raydistill.models.weights import Digest, Weights, pack
+from raydistill.models.weights import Digest, Weights, WeightsError, pack
 from raydistill.rollout.actor import Probe
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
-from raydistill.rollout.engine import EngineSpec, WeightsError
+from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
 
 PROBE = tuple(range(1, 30))

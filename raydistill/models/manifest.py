@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from raydistill.rollout.engine import WeightsError
+from raydistill.models.weights import WeightsError
 
 if TYPE_CHECKING:
     import torch

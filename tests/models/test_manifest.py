@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from raydistill.rollout.engine import WeightsError
-from raydistill.rollout.manifest import Manifest
+from raydistill.models.manifest import Manifest
+from raydistill.models.weights import WeightsError
 
 
 def _model(tied: bool) -> LlamaForCausalLM:

@@ -1,0 +1,109 @@
+"""What one step knows of its completions, from sampling to the learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raydistill.learner.batch import Sample
+from raydistill.reward.advantage import Floats, Mask, advantages, calibration_mask, grid, score_gap
+from raydistill.tasks.verifier import Outcome
+
+if TYPE_CHECKING:
+    from raydistill.config.knob import KnobConfig
+    from raydistill.rollout.completion import Completion
+    from raydistill.scoring.score import SequenceScore
+    from raydistill.tasks.prompt import Prompt
+
+
+@dataclass
+class StepBatch:
+    """B prompts with G completions each, flat and prompt by prompt; filled in by one phase after the other."""
+
+    prompts: list[Prompt]
+    """One entry a completion: each prompt G times."""
+    completions: list[Completion]
+    samples: int
+    """G."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    proxy_scores: dict[int, SequenceScore] = field(default_factory=dict)
+    """By index of the completion, for those that take part in the calibration reward."""
+    denominator_scores: dict[int, SequenceScore] = field(default_factory=dict)
+    """Likewise; empty without a denominator."""
+    advantages: list[float] = field(default_factory=list)
+    anchor_logprobs: Any = None
+    """A reference to the original's log-probabilities of the kept completions; it goes from actor to actor."""
+
+    @property
+    def verifier_failures(self) -> int:
+        return sum(outcome.failed for outcome in self.outcomes)
+
+    def right(self) -> Mask:
+        """(B, G): verified right."""
+        return grid([outcome is Outcome.RIGHT for outcome in self.outcomes], self.samples, np.bool_)
+
+    def valid(self) -> Mask:
+        """(B, G): the check came to a result."""
+        return grid([not outcome.failed for outcome in self.outcomes], self.samples, np.bool_)
+
+    def calibrated(self, only_right: bool) -> Mask:
+        """(B, G): takes part in the calibration reward."""
+        truncated = grid([c.truncated for c in self.completions], self.samples, np.bool_)
+        scorable = grid([not c.has_special for c in self.completions], self.samples, np.bool_) & self.valid()
+        return calibration_mask(self.right(), truncated, scorable, only_right)
+
+    def gaps(self, normalization: str) -> Floats:
+        """(B, G): r_cal in the knob's unit, NaN where a completion was not scored."""
+        return score_gap(self._scores(self.proxy_scores, normalization), self._denominators(normalization))
+
+    def compute_advantages(self, knob: KnobConfig) -> None:
+        """Fill in `advantages`."""
+        gaps_BG = self.gaps(knob.normalization)
+        scored_BG = ~np.isnan(gaps_BG)
+        result_BG = advantages(self.right(), self.valid(), gaps_BG, scored_BG, knob.eta, knob.min_spread, knob.scale == "std")
+        self.advantages = result_BG.reshape(-1).tolist()
+
+    def kept(self) -> list[int]:
+        """Indices of the completions that the learner sees: all but those whose check failed."""
+        return [index for index, outcome in enumerate(self.outcomes) if not outcome.failed]
+
+    def learner_samples(self) -> list[Sample]:
+        """The kept completions for the learner, in order; without advantages yet, for measuring alone, they are 0."""
+        advantages = self.advantages or [0.0] * len(self.completions)
+        kept = [(self.completions[index], advantages[index]) for index in self.kept()]
+        return [Sample(c.prompt_ids, c.token_ids, c.logprobs, advantage) for c, advantage in kept]
+
+    def _scores(self, scores: dict[int, SequenceScore], normalization: str) -> Floats:
+        values = [getattr(scores[i], normalization) if i in scores else np.nan for i in range(len(self.completions))]
+        return grid(values, self.samples)
+
+    def _denominators(self, normalization: str) -> Floats | None:
+        return self._scores(self.denominator_scores, normalization) if self.denominator_scores else None
+
+
+def step_metrics(
+    step: int, batch: StepBatch, kl: float, update: dict[str, float], normalization: str, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """One line of metrics.jsonl; the contract names the fields. `cal_reward` is null in a step that scored nothing."""
+    valid_BG, gaps_BG = batch.valid(), batch.gaps(normalization)
+    scored = gaps_BG[~np.isnan(gaps_BG)]
+    return {
+        "step": step,
+        "weights_version": batch.completions[0].weights_version,
+        "task_reward": float(batch.right()[valid_BG].mean()),
+        "cal_reward": float(scored.mean()) if scored.size else None,
+        "kl_anchor": kl,
+        "mismatch_kl": update["mismatch_kl"],
+        "mismatch_max": update["mismatch_max"],
+        "length": float(np.mean([len(c.token_ids) for c in batch.completions])),
+        "truncated": float(np.mean([c.truncated for c in batch.completions])),
+        "verifier_failures": batch.verifier_failures,
+        "loss": update["loss"],
+        "loss_policy": update["loss_policy"],
+        "loss_anchor": update["loss_anchor"],
+        "grad_norm": update["grad_norm"],
+        "clip_share": update["clip_share"],
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+    }

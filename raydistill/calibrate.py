@@ -1,0 +1,92 @@
+"""Algorithm 1: calibrate a teacher by reinforcement fine-tuning, so that it becomes easier or harder to distil from.
+
+for step in steps:
+    completions = G samples for each prompt from the teacher
+    r_task      = verifier(prompt, completion)
+    r_cal       = score(proxy) - score(denominator)
+    A           = groupnorm(r_task) + eta * groupnorm(r_cal)
+    learner.update(completions, A, anchor log-probs)
+    rollout workers take the new weights
+    stop when the KL budget is spent
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from raydistill.batch import StepBatch, step_metrics
+from raydistill.config.run import Run
+from raydistill.crew import Crew
+from raydistill.errors import RunError
+from raydistill.runfolder import SeedFolder
+from raydistill.tasks.prompt import Prompt
+from raydistill.timing import Phases
+
+
+def calibrate(run: Run, seed: int, crew: Crew, folder: SeedFolder, on_step: Callable[[dict[str, Any]], None]) -> None:
+    """Calibrate the teacher with one seed and leave it in `folder.teacher`; goes on from the last checkpoint there."""
+    budget = abs(run.knob.eta) * run.knob.kl_budget or float("inf")
+    prompts = crew.task.prompts("train")
+    start = _begin(crew, folder)
+    for step in range(start, run.calibration.steps):
+        phases = Phases()
+        with phases("rollout"):
+            batch = crew.sample(prompts_of_step(prompts, run.calibration.prompts, seed, step), seed=seed * 1_000_003 + step)
+        with phases("verify"):
+            crew.verify(batch)
+            _stop_if_unverifiable(batch, run)
+        with phases("score"):
+            crew.score(batch)
+            batch.compute_advantages(run.knob)
+        with phases("learn"):
+            kl = crew.kl(batch)
+            if kl >= budget:
+                break
+            update = crew.update(batch)
+        with phases("sync"):
+            crew.sync(step + 1)
+        row = step_metrics(step, batch, kl, update, run.knob.normalization, phases.seconds)
+        folder.append_row(row)
+        on_step(row)
+        if (step + 1) % run.calibration.checkpoint_every == 0:
+            crew.learner.save_checkpoint(folder.checkpoint(step + 1))
+    crew.learner.save(folder.teacher)
+
+
+def prompts_of_step(prompts: Sequence[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
+    """Prompts of a step: consecutive pieces of the split, shuffled anew for each pass and seed."""
+    chosen = []
+    for index in range(step * count, (step + 1) * count):
+        epoch, place = divmod(index, len(prompts))
+        chosen.append(prompts[_shuffled(len(prompts), seed, epoch)[place]])
+    return chosen
+
+
+@lru_cache(maxsize=2)
+def _shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}:{epoch}").shuffle(order)
+    return order
+
+
+def _begin(crew: Crew, folder: SeedFolder) -> int:
+    """Put learner and engines where the last checkpoint left them, or at the start; the step to go on with."""
+    step = folder.last_checkpoint() or 0
+    crew.learner.reset()
+    if step:
+        crew.learner.load_checkpoint(folder.checkpoint(step))
+    folder.keep_rows(step)
+    crew.sync(step)
+    return step
+
+
+def _stop_if_unverifiable(batch: StepBatch, run: Run) -> None:
+    share = batch.verifier_failures / len(batch.completions)
+    if share > run.verifier.max_failures:
+        raise RunError(
+            f"{share:.0%} of the step's checks timed out or crashed, over verifier.max_failures = {run.verifier.max_failures:.0%}; "
+            "raise verifier.timeout or look at the completions"
+        )

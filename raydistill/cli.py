@@ -1,0 +1,143 @@
+"""The command line. Heavy modules are imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raydistill.config.describe import help_text, json_schema
+from raydistill.config.load import load_run
+from raydistill.config.run import Run
+from raydistill.errors import InputError, Interrupted, RunError
+
+DEFAULT_CONFIG = Path("configs/demo.yaml")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def _root() -> None:
+    """Set how well other models can be distilled from an LLM teacher, with one signed knob.
+
+    Start with `raydistill doctor`, then `raydistill calibrate --dry-run`.
+    """
+
+
+@app.command(epilog=help_text())
+def calibrate(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields, such as knob.eta=-1")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="YAML config")] = DEFAULT_CONFIG,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default")] = None,
+    eta: Annotated[float | None, typer.Option(help="Shorthand for knob.eta=ETA")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was interrupted")] = False,
+) -> None:
+    """Calibrate one teacher at one knob setting, distil and evaluate students, report."""
+    run = _load(config, overrides or [], {"knob.eta": eta})
+    folder = out or Path("runs") / run.name
+    from raydistill.plan import check, show_plan
+
+    lineup = check(run)
+    if dry_run:
+        show_plan(run, lineup, folder)
+        return
+    from raydistill.jobs import run_main_jobs
+
+    with _interruptible():
+        run_main_jobs([(run, folder)], lineup, resume=resume)
+
+
+@app.command()
+def demo(
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields")] = None,
+    config: Annotated[Path, typer.Option(help="YAML config")] = DEFAULT_CONFIG,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of the knob's curve")] = Path("runs/demo"),
+    eta: Annotated[list[float] | None, typer.Option(help="A knob setting; give it several times. -1, 0 and 1 by default")] = None,
+) -> None:
+    """Run the main job at several knob settings and draw the knob's curve; what is complete is not redone."""
+    run = load_run(config, overrides or [])
+    from raydistill.demo import run_demo
+
+    with _interruptible():
+        run_demo(run, eta or (-1.0, 0.0, 1.0), out)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and name the cure of what is wrong; exit code 2 if a run could not work."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raydistill.doctor import examine
+
+    table = Table("check", "found", "cure")
+    findings = examine()
+    for finding in findings:
+        table.add_row(finding.name, finding.state, finding.cure or "ok", style="red" if finding.fails else None)
+    Console().print(table)
+    failing = [f"{f.name}: {f.state}; {f.cure}" for f in findings if f.fails]
+    if failing:
+        raise InputError(failing[0] + (f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""))
+
+
+@app.command()
+def build_ops() -> None:
+    """Build DeepSpeed's C++ ops once, instead of at the first run."""
+    from raydistill.doctor import build_ops as build
+
+    build()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _load(config: Path, overrides: list[str], flags: dict[str, float | None]) -> Run:
+    given = [f"{field}={value}" for field, value in flags.items() if value is not None]
+    return load_run(config, [*overrides, *given])
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:  # Typer would make it exit code 1
+        raise Interrupted("interrupted; the same command, `calibrate` with --resume, goes on") from None
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command and leave the process with the contract's exit codes: 0, 2 (bad input), 3 (failed run), 130 (interrupted)."""
+    try:
+        command()
+    except InputError as error:
+        _leave(error, 2)
+    except RunError as error:
+        _leave(error, 3)
+    except Interrupted as error:
+        _leave(error, 130)
+
+
+def _leave(message: object, code: int) -> None:
+    print(f"raydistill: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Entry point of `raydistill`."""
+    run_command(app)
+
+
+def verb(name: str) -> None:
+    """Entry point of the scripts in `workflows/`: one verb of the command line."""
+    sys.argv.insert(1, name)
+    main()

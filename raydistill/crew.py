@@ -1,0 +1,193 @@
+"""The actors of a run, started at once and kept for all seeds and knob settings: engines, learner, scorers, verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from raydistill.batch import StepBatch
+from raydistill.config.run import Run
+from raydistill.evaluate.measure import check_completions
+from raydistill.learner.batch import LearnerSpec, LoraSpec
+from raydistill.learner.group import LearnerGroup
+from raydistill.models.lineup import Lineup, Role
+from raydistill.models.text import encode_completion, render_prompt
+from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
+from raydistill.rollout.engine import EngineSpec
+from raydistill.rollout.pool import RolloutPool
+from raydistill.scoring.actor import start_scorer
+from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec
+from raydistill.tasks.make import make_task
+from raydistill.tasks.prompt import Prompt
+from raydistill.tasks.verifier import Verifier
+
+
+class Crew:
+    """Everything that works for the main loop. The driver holds completions and references, never a tensor."""
+
+    def __init__(self, run: Run, lineup: Lineup) -> None:
+        """Starts all actors without waiting for them."""
+        self.run = run
+        self.task = make_task(run.task)
+        self._teacher = lineup.teacher.config
+        self._exact = exact_kl(run, lineup.teacher.facts.vocab)
+        self._tokenizer: Any = None
+        self.pool = RolloutPool(
+            engine_spec(run, self._teacher.model), run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus
+        )
+        self.learner = LearnerGroup(
+            learner_spec(run, self._teacher.model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus
+        )
+        self.anchor = self._scorer(lineup.teacher)
+        self.proxy = self._scorer(lineup.proxy)
+        self.current = self._scorer(lineup.teacher)
+        self.verifier = Verifier(self.task, run.verifier.workers, run.verifier.timeout)
+
+    def _scorer(self, role: Role) -> Any:
+        spec = ScorerSpec(
+            model=role.config.model,
+            template=role.config.template,
+            prompt_format=role.config.prompt_format,
+            dtype=self.run.learner.dtype,
+            batch_tokens=self.run.scorer.batch_tokens,
+        )
+        return start_scorer(spec, self.run.scorer.cpus, self.run.scorer.gpus)
+
+    def ready(self) -> None:
+        """Wait until every actor is up."""
+        import ray
+
+        from raydistill.models.load import load_tokenizer
+
+        self._tokenizer = load_tokenizer(self._teacher.model)
+        self._probe = self._probe_ids()
+        self.pool.ready()
+        self.learner.ready()
+        ray.get([scorer.ready.remote() for scorer in (self.anchor, self.proxy, self.current)])
+
+    def token_prompts(self, prompts: Sequence[Prompt]) -> list[TokenPrompt]:
+        """The prompts in the teacher's tokens."""
+        template, prompt_format = self._teacher.template, self._teacher.prompt_format
+        return [TokenPrompt(p.id, tuple(render_prompt(self._tokenizer, p.text, template, prompt_format))) for p in prompts]
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Completions of each prompt by the weights of the last sync."""
+        return self.pool.generate(self.token_prompts(prompts), sampling)
+
+    def sample(self, prompts: Sequence[Prompt], seed: int) -> StepBatch:
+        """G completions of each prompt, as the calibration asks for them."""
+        samples = self.run.calibration.samples
+        groups = self.generate(prompts, Sampling(samples, self.run.calibration.max_new_tokens, seed=seed))
+        repeated = [prompt for prompt in prompts for _ in range(samples)]
+        return StepBatch(repeated, [completion for group in groups for completion in group], samples)
+
+    def verify(self, batch: StepBatch) -> None:
+        """Fill in the outcomes."""
+        rows = check_completions(self.verifier, batch.prompts, [[completion] for completion in batch.completions])
+        batch.outcomes = [outcome for (outcome,) in rows]
+
+    def score(self, batch: StepBatch) -> None:
+        """Fill in the scores of the completions that take part in the calibration reward, both models at once."""
+        denominators = {"anchor": self.anchor, "current": self.current, "none": None}
+        self._anchor_logprobs(batch)  # starts now, is needed when learning
+        self._score(batch, self.run.knob.cal_on != "all", denominators[self.run.knob.denominator])
+
+    def own_gap(self, batch: StepBatch) -> float:
+        """Mean score gap of a verified batch's right completions, the teacher's own score as the denominator."""
+        import ray
+
+        ray.get(self.current.sync.remote(self._weights))
+        self._score(batch, only_right=True, denominator=self.current)
+        return float(np.nanmean(batch.gaps(self.run.knob.normalization)))
+
+    def _score(self, batch: StepBatch, only_right: bool, denominator: Any) -> None:
+        import ray
+
+        chosen = [index for index, taken in enumerate(batch.calibrated(only_right).reshape(-1)) if taken]
+        prompts = [batch.prompts[index].text for index in chosen]
+        texts = [batch.completions[index].text for index in chosen]
+        pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
+        results = [dict(zip(chosen, scores, strict=True)) for scores in ray.get(pending)]
+        batch.proxy_scores = results[0]
+        batch.denominator_scores = results[1] if denominator is not None else {}
+
+    def kl(self, batch: StepBatch) -> float:
+        """KL(teacher || original) of the learner's current weights on the kept completions, nats a sequence."""
+        return self.learner.measure(batch.learner_samples(), self._anchor_logprobs(batch))["kl_anchor"]
+
+    def update(self, batch: StepBatch) -> dict[str, float]:
+        """One step of the learner; its metrics."""
+        return self.learner.update(batch.learner_samples(), self._anchor_logprobs(batch))
+
+    def _anchor_logprobs(self, batch: StepBatch) -> list[Any]:
+        if batch.anchor_logprobs is None:
+            kept = [batch.completions[index] for index in batch.kept()]
+            call = self.anchor.token_distributions if self._exact else self.anchor.token_logprobs
+            batch.anchor_logprobs = call.remote([c.prompt_ids for c in kept], [c.token_ids for c in kept])
+        return [batch.anchor_logprobs]
+
+    def sync(self, version: int) -> float:
+        """Give the learner's weights to the engines; the largest deviation of their log-probabilities of a fixed text."""
+        import ray
+
+        self._weights = self.learner.export(version, self.run.learner.bucket_mib * 2**20)
+        needed = self.run.knob.denominator == "current"
+        delivered = [self.current.sync.remote(self._weights)] if needed else []
+        deviation = self.pool.sync(self._weights, self._probe, self.learner.probe(self._probe))
+        ray.get(delivered)
+        return deviation
+
+    def _probe_ids(self) -> list[int]:
+        """The first train prompt with its gold answer: a fixed text on which engines and learner must agree."""
+        prompt = self.task.prompts("train")[0]
+        return [*self.token_prompts([prompt])[0].token_ids, *encode_completion(self._tokenizer, prompt.gold or prompt.answer)]
+
+    def shutdown(self) -> None:
+        """End all actors and processes."""
+        import ray
+
+        self.verifier.close()
+        self.pool.shutdown()
+        self.learner.shutdown()
+        for scorer in (self.anchor, self.proxy, self.current):
+            ray.kill(scorer)
+
+
+def exact_kl(run: Run, vocabulary: int) -> bool:
+    """Whether the KL anchor is summed over the whole vocabulary."""
+    if run.learner.kl_estimator == "auto":
+        return vocabulary <= LARGEST_DISTRIBUTION
+    return run.learner.kl_estimator == "exact"
+
+
+def engine_spec(run: Run, model: str) -> EngineSpec:
+    return EngineSpec(
+        kind=run.rollout.engine,
+        model=model,
+        max_model_len=run.rollout.max_model_len,
+        kv_cache_bytes=run.rollout.kv_cache_mib * 2**20,
+        dtype=run.learner.dtype,
+    )
+
+
+def learner_spec(run: Run, model: str, exact: bool) -> LearnerSpec:
+    lora = run.learner.lora
+    return LearnerSpec(
+        model=model,
+        lr=run.learner.lr,
+        kl_coef=run.learner.kl_coef,
+        kl_estimator="exact" if exact else "k3",
+        optimizer=run.learner.optimizer,
+        clip_low=run.learner.clip_low,
+        clip_high=run.learner.clip_high,
+        importance_cap=run.learner.importance_cap,
+        updates_per_step=run.learner.updates_per_step,
+        max_grad_norm=run.learner.max_grad_norm,
+        micro_batch_tokens=run.learner.micro_batch_tokens,
+        dtype=run.learner.dtype,
+        seed=run.seeds[0],
+        persistence_threshold=run.learner.persistence_threshold,
+        lora=LoraSpec(lora.rank, lora.alpha, lora.target_modules) if lora else None,
+    )

@@ -1,0 +1,31 @@
+"""The embedded demo: the main job at several knob settings, with the same actors, controls and baselines, and the knob's curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from raydistill.config.run import Run
+from raydistill.files import write_whole
+from raydistill.runfolder import RunFolder
+
+
+def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
+    """The main job at each of `etas`; then `summary.json` and the knob's curve in `report.html`. What is complete is not redone."""
+    runs = [(at(run, eta), folder / f"eta{eta:+g}") for eta in sorted(etas)]
+    if not all(RunFolder(out, run.seeds[0]).holds(each) for each, out in runs):
+        from raydistill.jobs import run_main_jobs
+        from raydistill.plan import check
+
+        run_main_jobs(runs, check(run), resume=True, baselines=folder / "baselines")
+    from raydistill.report.html import knob_curve_html
+
+    reports = [json.loads((out / "report.json").read_text()) for _, out in runs]
+    write_whole(folder / "summary.json", json.dumps({"reports": reports}, indent=2) + "\n")
+    write_whole(folder / "report.html", knob_curve_html(reports))
+
+
+def at(run: Run, eta: float) -> Run:
+    """The same run at another knob setting, checked anew."""
+    return Run.model_validate(run.model_dump() | {"name": f"{run.name}-eta{eta:+g}", "knob": run.knob.model_dump() | {"eta": eta}})

@@ -1,0 +1,187 @@
+"""The main job: calibrate a teacher with every seed, distil students from it and from the original, evaluate all, report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from raydistill.calibrate import calibrate, prompts_of_step
+from raydistill.config.models import ModelConfig
+from raydistill.config.run import Run
+from raydistill.config.students import SeqKD, StudentsConfig
+from raydistill.crew import Crew
+from raydistill.evaluate.evaluation import Evaluation
+from raydistill.models.lineup import Lineup
+from raydistill.progress import Console
+from raydistill.report.facts import Facts, StudentFacts, TeacherFacts
+from raydistill.runfolder import RunFolder
+from raydistill.students.data import Trace
+from raydistill.students.job import StudentJob
+from raydistill.students.pool import run_jobs
+from raydistill.tasks.prompt import Prompt
+from raydistill.teachers import TeacherMeasurement, TraceSet, collect_traces, evaluation_prompts, measure_teacher
+from raydistill.timing import Phases
+
+
+class Experiment:
+    """One run of the main job. Every result lies in a file of its own, whole or absent: a second call does what is missing.
+
+    `baselines` is where all that does not depend on the knob lies: the original teacher's measurements and traces, base,
+    control and sft_gold students. Runs that differ in nothing but the knob may share it.
+    """
+
+    def __init__(self, run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, console: Console) -> None:
+        self.run, self.crew, self.folder, self.baselines, self.console = run, crew, folder, baselines, console
+        self.lineup = lineup
+        self.phases = Phases()
+
+    def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
+        """Do all that is missing; everything that was measured. `on_step` gets (seed, metrics row) of each step."""
+        with self.phases("total"):
+            original = self._original()
+            traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds]
+            calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
+            evaluations = self._students(traces, [found for _, found in calibrated])
+        return self._facts(original, calibrated, evaluations)
+
+    def _original(self) -> TeacherMeasurement:
+        self.crew.learner.reset()
+        self.crew.sync(0)
+        with self.phases("evaluate"), self.console.busy("measuring the original teacher"):
+            return measure_teacher(self.run, self.crew, self.run.seeds[0], self.baselines / "original" / "measurement.json")
+
+    def _calibrated(self, seed: int, on_step: Callable[[int, dict[str, Any]], None]) -> tuple[TeacherMeasurement, TraceSet]:
+        """One calibrated teacher: its measurement and its traces."""
+        folder = self.folder.seed(seed)
+        with self.phases("calibrate"), self.console.steps(f"calibrating, seed {seed}", self.run.calibration.steps) as advance:
+
+            def step_done(row: dict[str, Any]) -> None:
+                on_step(seed, row)
+                advance(row)
+
+            calibrate(self.run, seed, self.crew, folder, step_done)
+        with self.phases("evaluate"), self.console.busy(f"measuring the calibrated teacher, seed {seed}"):
+            measurement = measure_teacher(self.run, self.crew, seed, folder.root / "measurement.json")
+        return measurement, self._traces(seed, folder.root)
+
+    def _traces(self, seed: int, folder: Path) -> TraceSet:
+        """Traces of the teacher whose weights were synced last."""
+        with self.phases("distil"), self.console.busy("sampling traces"):
+            return collect_traces(self.crew, self._trace_prompts(seed), seed, folder / f"traces-{seed}.json")
+
+    def _trace_prompts(self, seed: int) -> list[Prompt]:
+        methods = self.run.students.methods if self.run.students else ()
+        count = max((m.samples for m in methods if isinstance(m, SeqKD)), default=256)
+        return prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
+
+    def _students(self, original: list[TraceSet], calibrated: list[TraceSet]) -> dict[str, Evaluation]:
+        """Distil and evaluate all students; evaluations by the name of the student's folder."""
+        students, student = self.run.students, self.lineup.student
+        if students is None or student is None:
+            return {}
+        makers = StudentJobs(self.run, students, student.config, self.lineup.teacher.config, self.crew, self.folder, self.baselines)
+        jobs = list(makers.all(original, calibrated))
+        with self.phases("distil"), self.console.steps("distilling students", len(jobs)) as advance:
+            found = run_jobs(jobs, students.parallel, students.cpus, students.gpus, progress=lambda job, evaluation: advance({}))
+        self._link_baselines()
+        return {job.out.name: evaluation for job, evaluation in zip(jobs, found, strict=True)}
+
+    def _link_baselines(self) -> None:
+        """Show shared students in the run's own folder, without a second copy on the disk."""
+        for source in sorted((self.baselines / "students").iterdir()):
+            target = self.folder.student(source.name)
+            if not target.exists():
+                partial = target.with_name(f"{target.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(source, partial, copy_function=_link)
+                partial.rename(target)
+
+    def _facts(
+        self, original: TeacherMeasurement, calibrated: list[tuple[TeacherMeasurement, TraceSet]], evaluations: dict[str, Evaluation]
+    ) -> Facts:
+        teachers = [measurement for measurement, _ in calibrated]
+        teacher = TeacherFacts(
+            original=original.evaluation,
+            calibrated=tuple(t.evaluation for t in teachers),
+            kl_per_sequence=tuple(t.kl_per_sequence for t in teachers),
+            original_gap=original.gap,
+            calibrated_gap=tuple(t.gap for t in teachers),
+            traces=tuple(traces.facts for _, traces in calibrated),
+            examples=tuple((p, before, after) for (p, before), (_, after) in zip(original.examples, teachers[0].examples, strict=True)),
+        )
+        methods = self.run.students.methods if self.run.students else ()
+        return Facts(
+            run=self.run,
+            teacher=teacher,
+            base=evaluations.get("base"),
+            sft_gold=tuple(evaluations[f"sft_gold-{seed}"] for seed in self.run.seeds if f"sft_gold-{seed}" in evaluations),
+            students=tuple(
+                StudentFacts(
+                    method=method.method,
+                    samples=method.samples if isinstance(method, SeqKD) else method.steps * method.batch,
+                    steps=method.steps,
+                    control=tuple(evaluations[f"control-{method.method}-{seed}"] for seed in self.run.seeds),
+                    calibrated=tuple(evaluations[f"{method.method}-{seed}"] for seed in self.run.seeds),
+                )
+                for method in methods
+            ),
+            seconds=self.phases.seconds,
+        )
+
+
+class StudentJobs:
+    """The students of a run as jobs: base, sft_gold, and for each method the control and the calibrated teacher's student."""
+
+    def __init__(
+        self, run: Run, students: StudentsConfig, student: ModelConfig, teacher: ModelConfig, crew: Crew, folder: RunFolder, baselines: Path
+    ) -> None:
+        self.run, self.students, self.crew, self.folder, self.baselines = run, students, crew, folder, baselines
+        self.student, self.teacher = student, teacher
+
+    def all(self, original: list[TraceSet], calibrated: list[TraceSet]) -> Iterator[StudentJob]:
+        """In the order in which they are best started."""
+        shared = self.baselines / "students"
+        yield self._job(shared / "base", self.run.seeds[0], None)
+        budget = next((m for m in self.students.methods if isinstance(m, SeqKD)), SeqKD(method="seqkd"))
+        for place, seed in enumerate(self.run.seeds):
+            gold = self._gold(budget.samples, seed)
+            if gold:
+                yield self._job(shared / f"sft_gold-{seed}", seed, budget, traces=gold)
+            for method in self.students.methods:
+                name = f"{method.method}-{seed}"
+                yield self._taught(shared / f"control-{name}", seed, method, original[place], self.teacher.model)
+                yield self._taught(self.folder.student(name), seed, method, calibrated[place], str(self.folder.seed(seed).teacher))
+
+    def _taught(self, out: Path, seed: int, method: Any, traces: TraceSet, teacher: str) -> StudentJob:
+        if isinstance(method, SeqKD):
+            return self._job(out, seed, method, traces=traces.traces[: method.samples])
+        texts = tuple(prompt.text for prompt in self.crew.task.prompts("train"))
+        return self._job(out, seed, method, teacher=self.teacher.model_copy(update={"model": teacher}), train_prompts=texts)
+
+    def _gold(self, count: int, seed: int) -> tuple[Trace, ...]:
+        prompts = prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
+        return tuple(Trace(prompt.text, prompt.gold, True) for prompt in prompts if prompt.gold)
+
+    def _job(self, out: Path, seed: int, method: Any, **data: Any) -> StudentJob:
+        return StudentJob(
+            out=out,
+            student=self.student,
+            method=method,
+            seed=seed,
+            task=self.crew.task,
+            prompts=tuple(evaluation_prompts(self.run, self.crew)),
+            samples=self.run.evaluation.student_samples,
+            max_new_tokens=self.run.calibration.max_new_tokens,
+            verifier=self.run.verifier,
+            **data,
+        )
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

@@ -1,0 +1,113 @@
+"""What the command line starts: the main job from its folder to its report, with a log and an error of one line."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from raydistill.cluster import connect
+from raydistill.config.run import Run
+from raydistill.crew import Crew
+from raydistill.errors import InputError, RunError
+from raydistill.experiment import Experiment
+from raydistill.files import write_whole
+from raydistill.models.lineup import Lineup
+from raydistill.plan import check_room
+from raydistill.progress import Console
+from raydistill.report.write import write_report
+from raydistill.runfolder import RunFolder
+from raydistill.track.tracker import Tracker
+
+logger = logging.getLogger("raydistill")
+
+
+def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool, baselines: Path | None = None) -> None:
+    """Main jobs that differ in nothing but the knob, one after the other with the same actors.
+
+    `baselines` is shared by all of them; without it each keeps its own in its folder. Raises InputError or RunError; what is
+    done by then stays and can be resumed.
+    """
+    console = Console()
+    folders = [(run, RunFolder(out, run.seeds[0])) for run, out in runs]
+    waiting = [(run, folder) for run, folder in folders if not folder.open(run, resume)]
+    for _, folder in folders:
+        if folder.report.exists():
+            console.say(f"{folder.root}: complete, see {folder.root / 'report.html'}")
+    if not waiting:
+        return
+    with ExitStack() as actors:
+        crew: Crew | None = None
+        for run, folder in waiting:
+            with _explained(folder), _tracked(run, folder) as tracker:
+                crew = crew or actors.enter_context(_crew(run, lineup, console))
+                crew.run = run
+                _one(run, lineup, crew, folder, baselines or folder.root, tracker, console)
+
+
+@contextmanager
+def _crew(run: Run, lineup: Lineup, console: Console) -> Iterator[Crew]:
+    connect()
+    check_room(run, lineup)
+    crew = Crew(run, lineup)
+    try:
+        with console.busy("starting the actors"):
+            crew.ready()
+        yield crew
+    finally:
+        crew.shutdown()
+
+
+def _one(run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, tracker: Tracker, console: Console) -> None:
+    console.say(f"{folder.root}: eta {run.knob.eta:g}, seeds {', '.join(map(str, run.seeds))}")
+    facts = Experiment(run, lineup, crew, folder, baselines, console).measure(tracker.log_step)
+    report = write_report(folder.root, facts, {seed: folder.seed(seed).rows() for seed in run.seeds})
+    tracker.log_report(report, folder.root)
+    console.say(f"{folder.root}: {folder.root / 'report.html'}")
+
+
+@contextmanager
+def _tracked(run: Run, folder: RunFolder) -> Iterator[Tracker]:
+    """MLflow's record of the run; a resumed run goes on with the one it had."""
+    tracker, known = Tracker(run.track), folder.root / "mlflow-run-id"
+    run_id = tracker.start(run, folder.root, known.read_text() if known.exists() else None)
+    if run_id:
+        write_whole(known, run_id)
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.end("FINISHED")
+
+
+@contextmanager
+def _explained(folder: RunFolder) -> Iterator[None]:
+    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and how to go on."""
+    handler = logging.FileHandler(folder.root / "run.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        logger.exception("the run failed")
+        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}; to go on: {_resume_command()}") from error
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+
+
+def _resume_command() -> str:
+    arguments: list[Any] = [argument for argument in sys.argv if argument != "--resume"]
+    return shlex.join([*arguments, "--resume"])

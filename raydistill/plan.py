@@ -1,0 +1,128 @@
+"""What a run will start: checked against the machine before anything does, and shown by `--dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydistill.cluster import capacity
+from raydistill.config.run import Run
+from raydistill.errors import InputError
+from raydistill.models.lineup import Lineup, line_up
+
+GIB = 2**30
+# Resident memory of a process before its model, measured on Linux with CPU builds.
+VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of process of a run."""
+
+    name: str
+    processes: int
+    cpus: float
+    gpus: float
+    memory: float
+    """Bytes each, estimated."""
+    does: str
+
+
+def check(run: Run) -> Lineup:
+    """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    from raydistill.tasks.make import make_task
+
+    lineup = line_up(run)
+    task = make_task(run.task)
+    for split in ("train", run.evaluation.split):
+        if not task.prompts(split):
+            raise InputError(f"task: the {split} split has no prompts")
+    check_room(run, lineup)
+    return lineup
+
+
+def parts(run: Run, lineup: Lineup) -> list[Part]:
+    """The processes of a run."""
+    width = BYTES[run.learner.dtype]
+    teacher, proxy = lineup.teacher.facts.parameters, lineup.proxy.facts.parameters
+    engine = VLLM_BYTES if run.rollout.engine == "vllm" else TORCH_BYTES
+    # weights, gradients, float32 master copy and two moments; adapters are few, and only they have the latter
+    trained = width + (0 if run.learner.lora else width + 12)
+    kinds = [
+        Part(
+            "rollout",
+            run.rollout.workers,
+            run.rollout.cpus,
+            run.rollout.gpus,
+            engine + width * teacher + run.rollout.kv_cache_mib * 2**20,
+            f"{run.rollout.engine}, samples from the teacher",
+        ),
+        Part(
+            "learner",
+            run.learner.processes,
+            run.learner.cpus,
+            run.learner.gpus,
+            TORCH_BYTES + trained * teacher / run.learner.processes,
+            "DeepSpeed ZeRO-3, trains the teacher",
+        ),
+        Part("anchor", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the original teacher"),
+        Part("current", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the calibrated teacher"),
+        Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * proxy, "scores under the calibration model"),
+        Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
+    ]
+    if run.students is not None and lineup.student is not None:
+        both = 16 * lineup.student.facts.parameters + width * teacher
+        kinds.append(
+            Part("student", run.students.parallel, run.students.cpus, run.students.gpus, TORCH_BYTES + both, "distils and evaluates")
+        )
+    return kinds
+
+
+def check_room(run: Run, lineup: Lineup) -> None:
+    """Raises InputError where the actors need more than the machine, or the cluster once joined, has."""
+    kinds, there = parts(run, lineup), capacity()
+    for resource, field in (("CPU", "cpus"), ("GPU", "gpus")):
+        wanted = sum(part.processes * getattr(part, field) for part in kinds)
+        available = there.get(resource, 0.0)
+        if wanted > available + 1e-9:
+            each = ", ".join(f"{part.name} {part.processes} x {getattr(part, field):g}" for part in kinds if getattr(part, field))
+            raise InputError(
+                f"more actors than there is room for: {wanted:g} {resource}s wanted ({each}), {available:g} available; "
+                f"lower the numbers of workers or their '{field}', or use a larger cluster"
+            )
+
+
+def show_plan(run: Run, lineup: Lineup, folder: Path) -> None:
+    """Print what a run would do."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"run [bold]{run.name}[/bold] in {folder}: task {run.task.kind}, eta {run.knob.eta:g}, seeds {list(run.seeds)}", highlight=False
+    )
+    models = Table("model", "path", "type", "parameters", "vocabulary", "template", title="models", title_justify="left")
+    for role in lineup.roles():
+        facts = role.facts
+        models.add_row(facts.section, str(facts.folder), facts.model_type, f"{facts.parameters:,}", f"{facts.vocab:,}", facts.template)
+    console.print(models)
+    actors = Table("actor", "processes", "CPUs each", "GPUs each", "GiB each", "does", title="actors", title_justify="left")
+    kinds = parts(run, lineup)
+    for part in kinds:
+        actors.add_row(part.name, str(part.processes), f"{part.cpus:g}", f"{part.gpus:g}", f"{part.memory / GIB:.1f}", part.does)
+    console.print(actors)
+    console.print(_totals(run, kinds), highlight=False)
+    for warning in lineup.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+
+
+def _totals(run: Run, kinds: list[Part]) -> str:
+    cpus = sum(part.processes * part.cpus for part in kinds)
+    gpus = sum(part.processes * part.gpus for part in kinds)
+    memory = sum(part.processes * part.memory for part in kinds) / GIB
+    calibration = run.calibration
+    steps = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
+    methods = [method.method for method in run.students.methods] if run.students else []
+    students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
+    return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB; {steps}; {students} students ({', '.join(methods) or 'none'})"

@@ -1,0 +1,95 @@
+"""Where everything of a run lies; see the contract in docs/contract.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill.config.load import dump_run
+from raydistill.config.run import Run
+from raydistill.errors import InputError
+from raydistill.files import write_whole
+
+
+@dataclass(frozen=True)
+class SeedFolder:
+    """What one seed's calibration leaves behind."""
+
+    root: Path
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "teacher"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:05}"
+
+    def last_checkpoint(self) -> int | None:
+        """The step of the newest whole checkpoint."""
+        steps = [int(folder.name[5:]) for folder in self.checkpoints.glob("step-*") if folder.name[5:].isdigit()]
+        return max(steps, default=None)
+
+    def keep_rows(self, count: int) -> None:
+        """Drop the lines of steps that will be done again."""
+        lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+        write_whole(self.metrics, "".join(lines[:count]))
+
+    def append_row(self, row: dict[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. The first seed's calibration lies at the top, the others' under `seeds/K/`."""
+
+    root: Path
+    first_seed: int
+
+    def seed(self, seed: int) -> SeedFolder:
+        return SeedFolder(self.root if seed == self.first_seed else self.root / "seeds" / str(seed))
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.json"
+
+    def student(self, name: str) -> Path:
+        return self.root / "students" / name
+
+    def holds(self, run: Run) -> bool:
+        """Whether this very run lies here and is complete."""
+        return self.report.exists() and self.config.exists() and self.config.read_text() == dump_run(run)
+
+    def open(self, run: Run, resume: bool) -> bool:
+        """Make the folder, or find that the very same run lies there; True if that one is complete.
+
+        Without `resume`, an unfinished run is refused, so that nothing is mixed up by accident. Raises InputError for that, and
+        where another run's config or something else lies there.
+        """
+        if not self.config.exists():
+            if self.root.exists() and any(self.root.iterdir()):
+                raise InputError(f"--out {self.root}: not empty and not a run's folder; name another")
+            write_whole(self.config, dump_run(run))
+            return False
+        if self.config.read_text() != dump_run(run):
+            raise InputError(f"--out {self.root}: holds a run with another config; name another folder or delete that one")
+        if not self.report.exists() and not resume:
+            raise InputError(f"--out {self.root}: holds an unfinished run; add --resume to go on, or delete it")
+        return self.report.exists()

@@ -1,0 +1,116 @@
+"""What is measured of a teacher, before and after: its score, how far it moved, its score gap, and the traces it gives its students."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raydistill.config.run import Run
+from raydistill.crew import Crew
+from raydistill.evaluate.evaluation import Evaluation
+from raydistill.evaluate.measure import check_completions, measure
+from raydistill.files import write_whole
+from raydistill.report.facts import TraceFacts
+from raydistill.rollout.completion import Completion, Sampling
+from raydistill.students.data import Trace
+from raydistill.tasks.prompt import Prompt
+from raydistill.tasks.verifier import Outcome
+
+PROBED_PROMPTS = 256
+"""Prompts, with as many completions each as in calibration, on which KL and score gap are measured."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class TeacherMeasurement:
+    """A teacher on the evaluation split."""
+
+    evaluation: Evaluation
+    kl_per_sequence: float
+    """KL(teacher || original), nats a sequence."""
+    gap: float
+    """Mean score gap of its own completions, its own score as the denominator."""
+    examples: tuple[tuple[str, str], ...]
+    """(prompt, completion)."""
+
+    @classmethod
+    def read(cls, path: Path) -> TeacherMeasurement:
+        data = json.loads(path.read_text())
+        evaluation = Evaluation.from_dict(data.pop("evaluation"))
+        examples = tuple((prompt, text) for prompt, text in data.pop("examples"))
+        return cls(evaluation=evaluation, examples=examples, **data)
+
+
+def evaluation_prompts(run: Run, crew: Crew) -> list[Prompt]:
+    return crew.task.prompts(run.evaluation.split)[: run.evaluation.prompts]
+
+
+def measure_teacher(run: Run, crew: Crew, seed: int, path: Path) -> TeacherMeasurement:
+    """Measure the teacher whose weights were synced last; read back from `path` where it was measured before."""
+    if path.exists():
+        return TeacherMeasurement.read(path)
+    prompts = evaluation_prompts(run, crew)
+    evaluation = measure(
+        crew.pool.generate,
+        crew.task,
+        crew.verifier,
+        prompts,
+        crew.token_prompts(prompts),
+        run.evaluation.teacher_samples,
+        run.calibration.max_new_tokens,
+        seed=evaluation_seed(seed),
+    )
+    batch = crew.sample(prompts[:PROBED_PROMPTS], seed=evaluation_seed(seed))
+    crew.verify(batch)
+    gap = crew.own_gap(batch)
+    examples = tuple((prompt.text, batch.completions[i * batch.samples].text) for i, prompt in enumerate(prompts[:EXAMPLES]))
+    measurement = TeacherMeasurement(evaluation, crew.kl(batch), gap, examples)
+    write_whole(path, json.dumps(asdict(measurement)))
+    return measurement
+
+
+def evaluation_seed(seed: int) -> int:
+    """The sampling seed of an evaluation: apart from those of training, the same for all models with a run's seed."""
+    return 7_000_000_000 + seed
+
+
+@dataclass(frozen=True)
+class TraceSet:
+    """What a teacher's students are fed."""
+
+    traces: tuple[Trace, ...]
+    facts: TraceFacts
+
+    @classmethod
+    def read(cls, path: Path) -> TraceSet:
+        data = json.loads(path.read_text())
+        return cls(tuple(Trace(**trace) for trace in data["traces"]), TraceFacts(**data["facts"]))
+
+
+def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path) -> TraceSet:
+    """One trace of each prompt, sampled from the teacher whose weights were synced last; read back where it was done before."""
+    if path.exists():
+        return TraceSet.read(path)
+    tagged = [Prompt(f"{place}:{p.id}", p.text, p.answer, p.gold) for place, p in enumerate(prompts)]
+    sampling = Sampling(1, crew.run.calibration.max_new_tokens, seed=8_000_000_000 + seed)
+    completions = crew.generate(tagged, sampling)
+    outcomes = [row[0] for row in check_completions(crew.verifier, prompts, completions)]
+    flat = [row[0] for row in completions]
+    traces = tuple(Trace(p.text, c.text, not c.truncated) for p, c in zip(prompts, flat, strict=True) if not c.has_special)
+    found = TraceSet(traces, _trace_facts(crew, flat, outcomes))
+    write_whole(path, json.dumps(asdict(found)))
+    return found
+
+
+def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome]) -> TraceFacts:
+    styles = [crew.task.style(c.text) for c in completions]
+    return TraceFacts(
+        accuracy=float(np.mean([outcome is Outcome.RIGHT for outcome in outcomes])),
+        length=float(np.mean([len(c.token_ids) for c in completions])),
+        truncated=float(np.mean([c.truncated for c in completions])),
+        style={style: styles.count(style) / len(styles) for style in sorted(set(styles))},
+    )

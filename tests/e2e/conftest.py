@@ -1,0 +1,62 @@
+"""The command line as a user calls it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = [
+    "calibration.steps=4",
+    "calibration.checkpoint_every=2",
+    "calibration.prompts=4",
+    "calibration.samples=4",
+    "evaluation.prompts=24",
+    "evaluation.teacher_samples=2",
+    "seeds=[1]",
+    "students.methods=[{method: seqkd, samples: 64, steps: 6}, {method: gkd, steps: 4, batch: 8}]",
+    "track.uri=null",
+]
+"""A run of the main job that takes a minute: every part works, nothing is learnt."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "workflows/calibrate.py", *arguments]
+
+
+@pytest.fixture
+def run() -> Callable[..., Ended]:
+    """Runs `workflows/calibrate.py` with arguments to its end."""
+    environment = os.environ | {"COLUMNS": "200"}
+
+    def call(*arguments: str) -> Ended:
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=environment)
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics without what differs from run to run."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """A run's report without what differs from run to run."""
+    data = json.loads((folder / "report.json").read_text())
+    return {key: value for key, value in data.items() if key not in ("seconds", "run")}

@@ -1,0 +1,110 @@
+"""The main job from the command line: real vLLM, Ray and DeepSpeed on the demo trio, with few steps."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.e2e.conftest import TINY, command, metrics, report
+
+CONTRACT = {
+    "step", "weights_version", "task_reward", "cal_reward", "kl_anchor", "mismatch_kl", "length", "truncated",
+    "verifier_failures", "loss", "grad_norm",
+}  # fmt: skip
+PHASES = {"rollout", "verify", "score", "learn", "sync"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    done = subprocess.run(command("knob.eta=-1", *TINY, "--out", str(out)), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_folder_is_as_the_contract_says(finished):
+    for name in ("config.yaml", "metrics.jsonl", "report.json", "report.html", "teacher/model.safetensors", "teacher/config.json"):
+        assert (finished / name).is_file(), name
+    students = {path.name for path in (finished / "students").iterdir()}
+    assert students == {"base", "sft_gold-1", "seqkd-1", "gkd-1", "control-seqkd-1", "control-gkd-1"}
+    assert (finished / "students" / "control-gkd-1" / "model.safetensors").is_file()
+
+
+def test_a_line_a_step_with_the_contract_s_fields(finished):
+    rows = metrics(finished)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["weights_version"] for row in rows] == [0, 1, 2, 3]
+    assert all(set(row) >= CONTRACT for row in rows)
+    import json
+
+    first = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
+    assert set(first["seconds"]) == PHASES
+
+
+def test_the_teacher_moved_and_the_engines_followed(finished):
+    rows = metrics(finished)
+    assert rows[0]["kl_anchor"] == pytest.approx(0, abs=1e-6)
+    assert rows[-1]["kl_anchor"] > 1e-4
+    assert max(row["mismatch_max"] for row in rows) < 1e-3
+
+
+def test_the_calibrated_teacher_loads_in_transformers(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(finished / "teacher"), AutoTokenizer.from_pretrained(finished / "teacher")
+    assert model(**tokenizer("1+2-3=", return_tensors="pt", return_token_type_ids=False)).logits.isfinite().all()
+
+
+def test_the_report_has_the_contract_s_shape(finished):
+    data = report(finished)
+    assert data["knob"] == {"eta": -1.0}
+    assert set(data) >= {"task", "split", "knob", "teacher", "baselines", "students", "claims"}
+    assert [student["method"] for student in data["students"]] == ["seqkd", "gkd"]
+    assert data["teacher"]["original"]["sampled"]["n"] == 48
+
+
+def test_a_finished_run_is_not_redone(run, finished):
+    before = (finished / "report.json").stat().st_mtime_ns
+    ended = run("knob.eta=-1", *TINY, "--out", str(finished))
+    assert (ended.code, (finished / "report.json").stat().st_mtime_ns) == (0, before)
+
+
+def test_another_config_does_not_overwrite_it(run, finished):
+    ended = run("knob.eta=1", *TINY, "--out", str(finished))
+    assert ended.code == 2
+    assert "another config" in ended.err
+
+
+@pytest.mark.slow
+def test_a_killed_driver_resumes_to_the_same_figures(run, finished, tmp_path):
+    out = tmp_path / "killed"
+    started = subprocess.Popen(command("knob.eta=-1", *TINY, "--out", str(out)), start_new_session=True)
+    steps = random.Random(int(time.time())).randint(1, 4)
+    _wait_for_steps(out, steps)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    assert run("knob.eta=-1", *TINY, "--out", str(out)).code == 2
+    assert run("knob.eta=-1", *TINY, "--out", str(out), "--resume").code == 0
+    assert metrics(out) == metrics(finished)
+    assert report(out) == report(finished)
+
+
+def _wait_for_steps(out, steps):
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        lines = (out / "metrics.jsonl").read_text().count("\n") if (out / "metrics.jsonl").exists() else 0
+        if lines >= steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {steps} steps in time")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_run(run, finished, tmp_path):
+    assert run("knob.eta=-1", *TINY, "--out", str(tmp_path / "again")).code == 0
+    assert metrics(tmp_path / "again") == metrics(finished)
+    assert report(tmp_path / "again") == report(finished)
