@@ -1,0 +1,49 @@
+"""A scorer in a process of its own, as a Ray actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from raydistill.environment import process_environment
+from raydistill.models.weights import Weights, arriving
+from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
+
+if TYPE_CHECKING:
+    from raydistill.scoring.forward import Array
+
+
+class ScorerActor:
+    """Hosts one scorer. What its methods return need not leave the object store: callers may pass the references on."""
+
+    def __init__(self, spec: ScorerSpec) -> None:
+        import torch
+
+        torch.set_num_threads(spec.threads)
+        self._scorer = Scorer(spec)
+
+    def ready(self) -> None:
+        """Returns once the model is loaded."""
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[SequenceScore]:
+        return self._scorer.score(prompts, completions)
+
+    def token_logprobs(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> list[Array]:
+        return self._scorer.token_logprobs(prompt_ids, completion_ids)
+
+    def token_distributions(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> list[Array]:
+        return self._scorer.token_distributions(prompt_ids, completion_ids)
+
+    def sync(self, weights: Weights) -> int:
+        """Load new weights and return their version. Raises WeightsError if they are not what was sent or not of this model."""
+        self._scorer.load_weights(arriving(weights))
+        return weights.version
+
+
+def start_scorer(spec: ScorerSpec, num_cpus: float = 1.0, num_gpus: float = 0.0) -> Any:
+    """Start a ScorerActor without waiting for it; `ready` waits. It runs on the CPU unless GPUs are reserved for it."""
+    import ray
+
+    environment = process_environment(spec.threads, num_gpus)
+    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
+    return ray.remote(ScorerActor).options(**options).remote(spec)

@@ -1,0 +1,136 @@
+"""Log-probabilities of given tokens under a causal model, in batches, without ever holding logits of a whole batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from raydistill.errors import RunError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_CHUNK_ELEMENTS = 2**24
+"""Logits computed at once: 64 MiB in float32."""
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""The tokens of a prompt, and those whose log-probabilities are asked for; the former may not be empty."""
+_PerPosition = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Forward:
+    """One model, `batch_tokens` tokens at a time, padding included."""
+
+    def __init__(self, model: PreTrainedModel, batch_tokens: int) -> None:
+        self._model = model
+        self._head = _head_of(model)
+        self._batch_tokens = batch_tokens
+        config = model.config.get_text_config()
+        self.vocabulary: int = config.vocab_size
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+
+    def token_logprobs(self, pairs: Sequence[Pair]) -> list[Array]:
+        """For each pair the log-probability, in nats, of each target given what precedes it: (T,), float32.
+
+        Raises RunError for a pair that does not fit the model's context.
+        """
+        return self._map(pairs, _of_targets)
+
+    def token_distributions(self, pairs: Sequence[Pair]) -> list[Array]:
+        """For each pair the log-probabilities of all tokens at the place of each target: (T, V), float32.
+
+        Raises RunError for a pair that does not fit the model's context.
+        """
+        empty = np.zeros((0, self.vocabulary), np.float32)
+        return [rows if len(rows) else empty for rows in self._map(pairs, _of_all)]
+
+    def _map(self, pairs: Sequence[Pair], per_position: _PerPosition) -> list[Array]:
+        """`per_position` of the logits (P, V) and targets (P,), P any number of positions; its rows go back to their pairs."""
+        results: list[Array] = [np.zeros(0, np.float32)] * len(pairs)
+        for batch in self._batches(pairs):
+            rows = torch.cat(list(self._rows([pairs[index] for index in batch], per_position))).cpu().numpy()
+            ends = np.cumsum([len(pairs[index][1]) for index in batch])
+            for index, piece in zip(batch, np.split(rows, ends[:-1]), strict=True):
+                results[index] = piece
+        return results
+
+    def _batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+        """Indices of the pairs that ask for something, longest first, so that a batch has little padding and memory runs out early."""
+        order = sorted((index for index, (_, targets) in enumerate(pairs) if targets), key=lambda index: -_length(pairs[index]))
+        start = 0
+        while start < len(order):
+            longest = _length(pairs[order[start]])
+            self._check_length(longest)
+            rows = max(1, self._batch_tokens // longest)
+            yield order[start : start + rows]
+            start += rows
+
+    def _check_length(self, tokens: int) -> None:
+        if self._context is not None and tokens > self._context:
+            raise RunError(
+                f"a text of {tokens} tokens does not fit the {self._context} of {self._model.config.name_or_path}; "
+                "lower calibration.max_new_tokens or choose a model with a longer context"
+            )
+
+    @torch.inference_mode()
+    def _rows(self, pairs: Sequence[Pair], per_position: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
+        hidden_PD = self._hidden(pairs)
+        targets_P = torch.tensor([token for _, targets in pairs for token in targets], device=hidden_PD.device)
+        step = max(1, _CHUNK_ELEMENTS // self.vocabulary)
+        for start in range(0, len(targets_P), step):
+            logits_PV = self._head(inputs_embeds=hidden_PD[None, start : start + step]).logits[0]
+            yield per_position(logits_PV.float(), targets_P[start : start + step])
+
+    def _hidden(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        """Final hidden states (P, D) at the positions that predict the targets, pair by pair.
+
+        Rows are filled up on the right with token 0, which a causal model cannot see from where it is read out: no mask is
+        needed, and none could be derived from an id, since a model may well sample its padding token.
+        """
+        sequences = [[*prompt, *targets[:-1]] for prompt, targets in pairs]
+        longest = max(map(len, sequences))
+        ids_NT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences], device=self._model.device)
+        places = [(row, len(p) - 1 + t) for row, (p, targets) in enumerate(pairs) for t in range(len(targets))]
+        rows_P, columns_P = torch.tensor(places, device=ids_NT.device).T
+        return self._model.base_model(input_ids=ids_NT, use_cache=False)[0][rows_P, columns_P]
+
+
+# log_softmax itself loses the tail of a large vocabulary to rounding on a CPU, and finds every token of 262,144 some 3e-5 nats
+# too likely; logsumexp does not, and is no slower.
+
+
+def _of_targets(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> torch.Tensor:
+    return logits_PV.gather(-1, targets_P[:, None])[:, 0] - logits_PV.logsumexp(-1)
+
+
+def _of_all(logits_PV: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return logits_PV - logits_PV.logsumexp(-1, keepdim=True)
+
+
+def _length(pair: Pair) -> int:
+    return len(pair[0]) + len(pair[1]) - 1
+
+
+def _head_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its backbone: what it is given as embeddings it takes for final hidden states. Shares the weights.
+
+    Architectures scale or cap their logits each in its own `forward`; run like this, none of that has to be repeated here.
+    """
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    class Hidden(BaseModelOutputWithPast):
+        def __getattr__(self, name: str) -> None:
+            """Some architectures look for more: router logits, cross attentions, image features."""
+
+    class Passthrough(torch.nn.Module):
+        def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> Hidden:
+            return Hidden(last_hidden_state=inputs_embeds)  # type: ignore[arg-type]
+
+    head = copy.copy(model)
+    head._modules = {**model._modules, model.base_model_prefix: Passthrough()}
+    return head
