@@ -180,6 +180,7 @@ def learner_spec(run: Run, model: str, exact: bool) -> LearnerSpec:
         kl_coef=run.learner.kl_coef,
         kl_estimator="exact" if exact else "k3",
         optimizer=run.learner.optimizer,
+        adam_eps=run.learner.adam_eps,
         clip_low=run.learner.clip_low,
         clip_high=run.learner.clip_high,
         importance_cap=run.learner.importance_cap,

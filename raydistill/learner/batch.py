@@ -37,6 +37,7 @@ class LearnerSpec:
     kl_coef: float
     kl_estimator: Literal["k3", "exact"]
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    adam_eps: float = 1e-8
     clip_low: float = 0.2
     clip_high: float = 0.2
     importance_cap: float = 2.0

@@ -98,7 +98,7 @@ def _add_adapters(spec: LearnerSpec, model: PreTrainedModel) -> torch.nn.Module:
 def _optimizer(spec: LearnerSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     if spec.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=spec.lr)
-    return torch.optim.AdamW(parameters, lr=spec.lr, betas=(0.9, 0.999), weight_decay=0.0)
+    return torch.optim.AdamW(parameters, lr=spec.lr, betas=(0.9, 0.999), eps=spec.adam_eps, weight_decay=0.0)
 
 
 def _without_dropout(module: torch.nn.Module, gradient_checkpointing: bool) -> None:

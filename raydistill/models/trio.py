@@ -1,0 +1,110 @@
+"""The demo trio: a teacher, a proxy and a student that are tiny enough for a CPU and are ordinary Hugging Face folders.
+
+Teacher and student are Llamas that read characters; the proxy has a BPE tokenizer of its own, so that every score that
+crosses from one to the other goes through text. All three were pretrained on the mixture of `tasks.arithmetic` (see
+`models.pretrain`); `workflows/build_trio.py` builds them from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+Role = Literal["teacher", "proxy", "student"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
+SPECIAL_TOKENS = (PAD, BOS, EOS, UNK)
+CHARACTERS = "0123456789+-=;#~ abcdefghijABCDEFGH"
+PROXY_VOCABULARY = 113
+MAX_POSITIONS = 128
+_SHIPPED = Path(__file__).parent / "demo_trio"
+
+# head_dim is 32 whatever the width, because vLLM's CPU attention refuses smaller ones. The wide initial weights halve the
+# number of steps that models of this size need.
+_SHAPES: dict[Role, dict[str, Any]] = {
+    "teacher": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 176},
+    "proxy": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 88},
+    "student": {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 80},
+}
+
+
+def demo_model(role: Role) -> Path:
+    """The shipped Hugging Face folder of one model of the trio."""
+    return _SHIPPED / role
+
+
+def _wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
+    """A Hugging Face tokenizer that puts <bos> before a text, appends nothing, and decodes every character as it was."""
+    from tokenizers import decoders, processors
+    from transformers import PreTrainedTokenizerFast
+
+    core.decoder = decoders.Fuse()
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+def character_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character of the task; teacher and student share it."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    vocabulary = {token: id_ for id_, token in enumerate([*SPECIAL_TOKENS, *CHARACTERS])}
+    return _wrap(Tokenizer(BPE(vocabulary, merges=[], unk_token=UNK)))
+
+
+def bpe_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The proxy's tokenizer: a BPE of PROXY_VOCABULARY tokens learnt from `texts`, which covers every character of the task."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+
+    core = Tokenizer(BPE(unk_token=UNK))
+    trainer = BpeTrainer(
+        vocab_size=PROXY_VOCABULARY, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=list(CHARACTERS), show_progress=False
+    )
+    core.train_from_iterator(texts, trainer)
+    return _wrap(core)
+
+
+def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    """The architecture of one model of the trio."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        **_SHAPES[role],
+        vocab_size=len(tokenizer),
+        head_dim=32,
+        max_position_embeddings=MAX_POSITIONS,
+        initializer_range=0.08,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        dtype="float32",
+    )
+
+
+def new_model(role: Role, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
+    """One model of the trio with random weights, the same ones for the same seed. Leaves torch's global stream as it was."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(llama_config(role, tokenizer))
