@@ -73,7 +73,7 @@ class LearnerConfig(Strict):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser."""
     adam_eps: PositiveFloat = 1e-8
-    """Epsilon of AdamW. Near the root mean square of the gradient's entries, or above, it keeps noise from moving parameters as far as signal does."""
+    """Epsilon of AdamW. At the root mean square of the gradient or above, it keeps noise from moving parameters as far as signal."""
     lr: PositiveFloat = 5e-4
     """Learning rate, constant."""
     kl_coef: NonNegativeFloat = 0.1

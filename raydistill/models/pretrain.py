@@ -50,7 +50,7 @@ class Recipe:
 
 RECIPES: dict[Role, Recipe] = {
     "teacher": Recipe(steps=7000, batch=32, lr=3e-3, decay=0.5, seed=2, weight_decay=0.0),
-    "proxy": Recipe(steps=800, batch=32, lr=3e-3, decay=0.5, seed=2),
+    "proxy": Recipe(steps=1600, batch=32, lr=1e-2, decay=0.5, seed=2),
     # a student that has met the cipher less often than the teacher: what it knows at first is mostly how to answer in the clear
     "student": Recipe(steps=3000, batch=32, lr=2e-3, decay=0.0, seed=3, shares={"clear": 0.55, "ramble": 0.35, "cipher": 0.10}),
 }
