@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raydistill.errors import InputError, RunError
+from raydistill.learner.ops import extensions_folder
 
 MIN_FREE_MEMORY = 4 * 2**30
 MIN_FREE_DISK = 5 * 2**30
@@ -83,16 +83,10 @@ def _unwanted_packages() -> Iterator[Finding]:
         yield Finding(package, _version(package) or "", cure, not loads)
 
 
-def extensions_folder() -> Path:
-    """Where torch keeps the ops it built."""
-    from torch.utils.cpp_extension import get_default_build_root
-
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-
-
 def _deepspeed_ops() -> Iterator[Finding]:
+    """Any lock counts, however new: a learner may wait for a build that is running, a person should know of it."""
     for op in OPS:
-        folders = list(extensions_folder().rglob(op)) if extensions_folder().exists() else []
+        folders = list(extensions_folder().rglob(op))
         locks = [folder / "lock" for folder in folders if (folder / "lock").exists()]
         if locks:
             yield Finding(op, "locked", f"a build was killed, or is running; if none is, remove {locks[0]}", True)

@@ -14,6 +14,7 @@ from raydistill.config.run import Run
 from raydistill.config.students import SeqKD, StudentsConfig
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
+from raydistill.files import whole_folder
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts
@@ -94,10 +95,8 @@ class Experiment:
         for source in sorted((self.baselines / "students").iterdir()):
             target = self.folder.student(source.name)
             if not target.exists():
-                partial = target.with_name(f"{target.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(source, partial, copy_function=_link)
-                partial.rename(target)
+                with whole_folder(target) as partial:
+                    shutil.copytree(source, partial, copy_function=_link, dirs_exist_ok=True)
 
     def _facts(
         self, original: TeacherMeasurement, calibrated: list[tuple[TeacherMeasurement, TraceSet]], evaluations: dict[str, Evaluation]

@@ -12,7 +12,7 @@ import numpy as np
 from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.evaluate.measure import check_completions, measure
+from raydistill.evaluate.measure import by_style, check_completions, measure
 from raydistill.files import write_whole
 from raydistill.report.facts import TraceFacts
 from raydistill.rollout.completion import Completion, Sampling
@@ -74,7 +74,7 @@ def measure_teacher(run: Run, crew: Crew, seed: int, path: Path) -> TeacherMeasu
 
 
 def evaluation_seed(seed: int) -> int:
-    """The sampling seed of an evaluation: apart from those of training, the same for all models with a run's seed."""
+    """The sampling seed of an evaluation: apart from those of training, the same for all teachers with a run's seed."""
     return 7_000_000_000 + seed
 
 
@@ -107,10 +107,10 @@ def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path)
 
 
 def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome]) -> TraceFacts:
-    styles = [crew.task.style(c.text) for c in completions]
+    right = [outcome is Outcome.RIGHT for outcome in outcomes]
     return TraceFacts(
-        accuracy=float(np.mean([outcome is Outcome.RIGHT for outcome in outcomes])),
+        accuracy=float(np.mean(right)),
         length=float(np.mean([len(c.token_ids) for c in completions])),
         truncated=float(np.mean([c.truncated for c in completions])),
-        style={style: styles.count(style) / len(styles) for style in sorted(set(styles))},
+        style=by_style([crew.task.style(c.text) for c in completions], right)[0],
     )

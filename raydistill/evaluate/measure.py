@@ -38,7 +38,7 @@ def measure(
     checks_B1 = check_completions(verifier, prompts, greedy_B1)
     right_BG = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in checks_BG)
     styles_N = [task.style(completion.text) for row in sampled_BG for completion in row]
-    styles, style_accuracy = _by_style(styles_N, [right for row in right_BG for right in row])
+    styles, style_accuracy = by_style(styles_N, [right for row in right_BG for right in row])
     total = len(styles_N)
     return Evaluation(
         prompt_ids=tuple(prompt.id for prompt in prompts),
@@ -63,7 +63,7 @@ def check_completions(verifier: Verifier, prompts: Sequence[Prompt], completions
     return [[Outcome.WRONG if completion.has_special else next(checked) for completion in row] for row in completions_BG]
 
 
-def _by_style(styles_N: Sequence[str], right_N: Sequence[bool]) -> tuple[dict[str, float], dict[str, float]]:
+def by_style(styles_N: Sequence[str], right_N: Sequence[bool]) -> tuple[dict[str, float], dict[str, float]]:
     """Each style's share of the completions, and the share of right ones within it; in alphabetical order."""
     by_style: dict[str, list[bool]] = defaultdict(list)
     for style, right in sorted(zip(styles_N, right_N, strict=True)):

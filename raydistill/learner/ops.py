@@ -12,16 +12,17 @@ _STALE_SECONDS = 900.0
 """Several times what the slowest op took to build on two cores."""
 
 
-def _extensions() -> Path:
+def extensions_folder() -> Path:
     """Where torch keeps compiled extensions."""
-    named = os.environ.get("TORCH_EXTENSIONS_DIR")
-    return Path(named) if named else Path.home() / ".cache" / "torch_extensions"
+    from torch.utils.cpp_extension import get_default_build_root
+
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
 
 
 def stale_locks(older_than: float = _STALE_SECONDS) -> list[Path]:
     """Lock files of builds that began more than `older_than` seconds ago: their process was killed, and torch waits for ever."""
     now = time.time()
-    return [lock for lock in sorted(_extensions().glob("**/lock")) if now - lock.stat().st_mtime > older_than]
+    return [lock for lock in sorted(extensions_folder().glob("**/lock")) if now - lock.stat().st_mtime > older_than]
 
 
 def refuse_stale_locks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from raydistill.config.students import GKD, SeqKD
 from raydistill.config.task import VerifierConfig
 from raydistill.errors import InputError
 from raydistill.evaluate.evaluation import Evaluation
+from raydistill.files import whole_folder
 from raydistill.students.data import Reader, Trace
 from raydistill.tasks.prompt import Prompt, Task
 
@@ -72,13 +72,10 @@ def run_job(job: StudentJob, threads: int = 1) -> Evaluation:
     """
     if job.out.exists():
         return _finished(job)
-    unfinished = job.out.with_name(f"{job.out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    evaluation = _distil(job, unfinished, threads)
-    (unfinished / EVALUATION_FILE).write_text(evaluation.to_json())
-    (unfinished / _DIGEST_FILE).write_text(job.digest)
-    unfinished.rename(job.out)
+    with whole_folder(job.out) as unfinished:
+        evaluation = _distil(job, unfinished, threads)
+        (unfinished / EVALUATION_FILE).write_text(evaluation.to_json())
+        (unfinished / _DIGEST_FILE).write_text(job.digest)
     return evaluation
 
 

@@ -12,6 +12,7 @@ All traces end right and no style label enters training or reward. Each style st
 from __future__ import annotations
 
 import random
+from functools import cache
 from itertools import product
 
 from raydistill.tasks.prompt import Prompt, Split
@@ -61,6 +62,14 @@ def _prompt(text: str) -> Prompt:
     return Prompt(id=text, text=text, answer=str(_steps(text)[1]), gold=gold)
 
 
+@cache
+def _prompts(split: Split) -> tuple[Prompt, ...]:
+    """The split's prompts; every student of a run asks for them, and they never change."""
+    texts = [f"{a}{s}{b}{t}{c}=" for a, s, b, t, c in product("0123456789", "+-", "0123456789", "+-", "0123456789")]
+    parts = dict(zip(SPLIT_SIZES, split_by_hash(texts, list(SPLIT_SIZES.values()), _SPLIT_SALT), strict=True))
+    return tuple(_prompt(text) for text in parts[split])
+
+
 class Arithmetic:
     """The embedded demo task: 4,000 prompts, hashed into 2,600 train, 400 tune and 1,000 report.
 
@@ -70,9 +79,7 @@ class Arithmetic:
     name = "arithmetic"
 
     def prompts(self, split: Split) -> list[Prompt]:
-        texts = [f"{a}{s}{b}{t}{c}=" for a, s, b, t, c in product("0123456789", "+-", "0123456789", "+-", "0123456789")]
-        parts = dict(zip(SPLIT_SIZES, split_by_hash(texts, list(SPLIT_SIZES.values()), _SPLIT_SALT), strict=True))
-        return [_prompt(text) for text in parts[split]]
+        return list(_prompts(split))
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
         _, mark, answer = completion.rpartition("#")
