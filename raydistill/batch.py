@@ -32,6 +32,8 @@ class StepBatch:
     """By index of the completion, for those that take part in the calibration reward."""
     denominator_scores: dict[int, SequenceScore] = field(default_factory=dict)
     """Likewise; empty without a denominator."""
+    ends_count: bool = False
+    """Whether the end of the turn is part of a score."""
     advantages: list[float] = field(default_factory=list)
     anchor_logprobs: Any = None
     """A reference to the original's log-probabilities of the kept completions; it goes from actor to actor."""
@@ -53,6 +55,11 @@ class StepBatch:
         truncated = grid([c.truncated for c in self.completions], self.samples, np.bool_)
         scorable = grid([not c.has_special for c in self.completions], self.samples, np.bool_) & self.valid()
         return calibration_mask(self.right(), truncated, scorable, only_right)
+
+    def texts(self, taken_BG: Mask) -> tuple[list[str], list[str]]:
+        """Prompts and completions of those taken, as texts."""
+        chosen = np.flatnonzero(taken_BG)
+        return [self.prompts[index].text for index in chosen], [self.completions[index].text for index in chosen]
 
     def gaps(self, normalization: str) -> Floats:
         """(B, G): r_cal in the knob's unit, NaN where a completion was not scored."""
@@ -76,11 +83,18 @@ class StepBatch:
         return [Sample(c.prompt_ids, c.token_ids, c.logprobs, advantage) for c, advantage in kept]
 
     def _scores(self, scores: dict[int, SequenceScore], normalization: str) -> Floats:
-        values = [getattr(scores[i], normalization) if i in scores else np.nan for i in range(len(self.completions))]
-        return grid(values, self.samples)
+        values = np.full(len(self.completions), np.nan)
+        for index, score in scores.items():
+            values[index] = getattr(score.with_end() if self.ends_count else score, normalization)
+        return values.reshape(-1, self.samples)
 
     def _denominators(self, normalization: str) -> Floats | None:
         return self._scores(self.denominator_scores, normalization) if self.denominator_scores else None
+
+    def end_gap(self) -> float | None:
+        """Mean log-probability that the proxy gives the end of the turn minus the denominator's, in nats; None without both."""
+        pairs = [(score, self.denominator_scores[i]) for i, score in self.proxy_scores.items() if i in self.denominator_scores]
+        return float(np.mean([own.end_logprob - other.end_logprob for own, other in pairs])) if pairs else None
 
 
 def step_metrics(
@@ -94,6 +108,7 @@ def step_metrics(
         "weights_version": batch.completions[0].weights_version,
         "task_reward": float(batch.right()[valid_BG].mean()),
         "cal_reward": float(scored.mean()) if scored.size else None,
+        "end_gap": batch.end_gap(),
         "kl_anchor": kl,
         "mismatch_kl": update["mismatch_kl"],
         "mismatch_max": update["mismatch_max"],

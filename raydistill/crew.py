@@ -18,10 +18,13 @@ from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
 from raydistill.scoring.actor import start_scorer
-from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec
+from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec, learnt_to_end
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Verifier
+
+SYNC_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
+"""Nats by which an engine's log-probability of a token may differ from the learner's. bfloat16 keeps 8 bits of a logit."""
 
 
 class Crew:
@@ -66,6 +69,16 @@ class Crew:
         self.pool.ready()
         self.learner.ready()
         ray.get([scorer.ready.remote() for scorer in (self.anchor, self.proxy, self.current)])
+        self._ends_count = self._both_learnt_to_end()
+
+    def _both_learnt_to_end(self) -> bool:
+        """Whether proxy and original end their turns alike, so that the end is part of a score; by right answers of the original."""
+        import ray
+
+        batch = self.sample(self.task.prompts("train")[: self.run.calibration.prompts], seed=0)
+        self.verify(batch)
+        prompts, texts = batch.texts(batch.calibrated(only_right=True))
+        return all(learnt_to_end(scores) for scores in ray.get([s.score.remote(prompts, texts) for s in (self.proxy, self.anchor)]))
 
     def token_prompts(self, prompts: Sequence[Prompt]) -> list[TokenPrompt]:
         """The prompts in the teacher's tokens."""
@@ -95,23 +108,25 @@ class Crew:
         self._score(batch, self.run.knob.cal_on != "all", denominators[self.run.knob.denominator])
 
     def own_gap(self, batch: StepBatch) -> float:
-        """Mean score gap of a verified batch's right completions, the teacher's own score as the denominator."""
+        """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part."""
         import ray
 
         ray.get(self.current.sync.remote(self._weights))
-        self._score(batch, only_right=True, denominator=self.current)
-        return float(np.nanmean(batch.gaps(self.run.knob.normalization)))
+        self._score(batch, self.run.knob.cal_on != "all", denominator=self.current)
+        gaps_BG = batch.gaps(self.run.knob.normalization)
+        return float(gaps_BG[~np.isnan(gaps_BG)].mean()) if batch.proxy_scores else float("nan")
 
     def _score(self, batch: StepBatch, only_right: bool, denominator: Any) -> None:
         import ray
 
-        chosen = [index for index, taken in enumerate(batch.calibrated(only_right).reshape(-1)) if taken]
-        prompts = [batch.prompts[index].text for index in chosen]
-        texts = [batch.completions[index].text for index in chosen]
+        taken_BG = batch.calibrated(only_right)
+        prompts, texts = batch.texts(taken_BG)
         pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
+        chosen = np.flatnonzero(taken_BG).tolist()
         results = [dict(zip(chosen, scores, strict=True)) for scores in ray.get(pending)]
         batch.proxy_scores = results[0]
         batch.denominator_scores = results[1] if denominator is not None else {}
+        batch.ends_count = self._ends_count
 
     def kl(self, batch: StepBatch) -> float:
         """KL(teacher || original) of the learner's current weights on the kept completions, nats a sequence."""
@@ -135,7 +150,8 @@ class Crew:
         self._weights = self.learner.export(version, self.run.learner.bucket_mib * 2**20)
         needed = self.run.knob.denominator == "current"
         delivered = [self.current.sync.remote(self._weights)] if needed else []
-        deviation = self.pool.sync(self._weights, self._probe, self.learner.probe(self._probe))
+        tolerance = SYNC_TOLERANCE[self.run.learner.dtype]
+        deviation = self.pool.sync(self._weights, self._probe, self.learner.probe(self._probe), tolerance)
         ray.get(delivered)
         return deviation
 
@@ -187,6 +203,7 @@ def learner_spec(run: Run, model: str, exact: bool) -> LearnerSpec:
         updates_per_step=run.learner.updates_per_step,
         max_grad_norm=run.learner.max_grad_norm,
         micro_batch_tokens=run.learner.micro_batch_tokens,
+        gradient_checkpointing=run.learner.gradient_checkpointing,
         dtype=run.learner.dtype,
         seed=run.seeds[0],
         persistence_threshold=run.learner.persistence_threshold,

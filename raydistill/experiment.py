@@ -174,6 +174,7 @@ class StudentJobs:
             prompts=tuple(evaluation_prompts(self.run, self.crew)),
             samples=self.run.evaluation.student_samples,
             max_new_tokens=self.run.calibration.max_new_tokens,
+            micro_batch_tokens=self.students.micro_batch_tokens,
             verifier=self.run.verifier,
             **data,
         )

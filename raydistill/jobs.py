@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.cluster import connect
+from raydistill.config.load import dump_run
 from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.errors import InputError, RunError
@@ -34,16 +35,18 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
     """
     console = Console()
     folders = [(run, RunFolder(out, run.seeds[0])) for run, out in runs]
-    waiting = [(run, folder) for run, folder in folders if not folder.open(run, resume)]
+    waiting = [(run, folder) for run, folder in folders if not folder.is_complete(run, resume)]
     for _, folder in folders:
         if folder.report.exists():
             console.say(f"{folder.root}: complete, see {folder.root / 'report.html'}")
     if not waiting:
         return
+    connect()
+    check_room(waiting[0][0], lineup)
     with ExitStack() as actors:
         crew: Crew | None = None
         for run, folder in waiting:
-            with _explained(folder), _tracked(run, folder) as tracker:
+            with _tracked(run, folder) as tracker, _explained(folder):
                 crew = crew or actors.enter_context(_crew(run, lineup, console))
                 crew.run = run
                 _one(run, lineup, crew, folder, baselines or folder.root, tracker, console)
@@ -51,8 +54,6 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
 
 @contextmanager
 def _crew(run: Run, lineup: Lineup, console: Console) -> Iterator[Crew]:
-    connect()
-    check_room(run, lineup)
     crew = Crew(run, lineup)
     try:
         with console.busy("starting the actors"):
@@ -72,9 +73,10 @@ def _one(run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Pat
 
 @contextmanager
 def _tracked(run: Run, folder: RunFolder) -> Iterator[Tracker]:
-    """MLflow's record of the run; a resumed run goes on with the one it had."""
+    """MLflow's record of the run; a resumed run goes on with the one it had. Nothing is written where MLflow cannot be used."""
     tracker, known = Tracker(run.track), folder.root / "mlflow-run-id"
     run_id = tracker.start(run, folder.root, known.read_text() if known.exists() else None)
+    write_whole(folder.config, dump_run(run))
     if run_id:
         write_whole(known, run_id)
     try:

@@ -14,6 +14,8 @@ GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
+_LONGEST = 32
+"""Prompts, the longest in characters, whose tokens are counted."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,30 @@ def check(run: Run) -> Lineup:
 
     lineup = line_up(run)
     task = make_task(run.task)
-    for split in ("train", run.evaluation.split):
-        if not task.prompts(split):
-            raise InputError(f"task: the {split} split has no prompts")
+    prompts = [prompt for split in ("train", run.evaluation.split) for prompt in task.prompts(split)]
+    _check_context(run, lineup, sorted((prompt.text for prompt in prompts), key=len)[-_LONGEST:])
     check_room(run, lineup)
     return lineup
+
+
+def _check_context(run: Run, lineup: Lineup, texts: list[str]) -> None:
+    """Raises InputError where a prompt and its completion would not fit a model's context, or the engines'."""
+    from raydistill.models.load import load_tokenizer
+    from raydistill.models.text import render_prompt
+
+    new = run.calibration.max_new_tokens
+    for role in lineup.roles():
+        tokenizer = load_tokenizer(role.config.model)
+        prompt = max(len(render_prompt(tokenizer, text, role.config.template, role.config.prompt_format)) for text in texts)
+        contexts = [(f"the context of {role.facts.section}.model", role.facts.context)]
+        if role is lineup.teacher:
+            contexts.append(("rollout.max_model_len", run.rollout.max_model_len))
+        for name, context in contexts:
+            if context is not None and prompt + new > context:
+                raise InputError(
+                    f"calibration.max_new_tokens: {new} and the longest prompt, {prompt} tokens, are more than {name} ({context}); "
+                    "lower it, choose shorter prompts, or raise the limit"
+                )
 
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:
@@ -47,8 +68,8 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
     width = BYTES[run.learner.dtype]
     teacher, proxy = lineup.teacher.facts.parameters, lineup.proxy.facts.parameters
     engine = VLLM_BYTES if run.rollout.engine == "vllm" else TORCH_BYTES
-    # weights, gradients, float32 master copy and two moments; adapters are few, and only they have the latter
-    trained = width + (0 if run.learner.lora else width + 12)
+    # weights, gradients, float32 master copy, its copy for a reset, two moments; adapters are few, and only they have all but the first
+    trained = width + (0 if run.learner.lora else width + 16)
     kinds = [
         Part(
             "rollout",

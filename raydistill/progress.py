@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 
 class Console:
-    """Progress bars on a terminal; one line a phase where there is none."""
+    """Progress bars on a terminal; where there is none a line as a phase starts, ten as it goes on, and one as it ends."""
 
     def __init__(self) -> None:
         self._rich = RichConsole(stderr=True, highlight=False)
@@ -22,10 +23,9 @@ class Console:
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
         """A spinner around something that has no steps."""
-        with self._progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        with self._phase(text), self._progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
             progress.add_task(text, total=None)
             yield
-        self.say(text)
 
     @contextmanager
     def steps(self, text: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
@@ -37,15 +37,27 @@ class Console:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with self._progress(*columns) as progress:
+        with self._phase(text), self._progress(*columns) as progress:
             task = progress.add_task(text, total=total, note="")
+            done = 0
 
             def advance(row: dict[str, Any]) -> None:
+                nonlocal done
+                done += 1
                 note = f"right {row['task_reward']:.3f}  KL {row['kl_anchor']:.3f}" if row else ""
                 progress.update(task, advance=1, note=note)
+                if not self._rich.is_terminal and done * 10 // total > (done - 1) * 10 // total:
+                    self.say(f"{text}: {done}/{total}  {note}".rstrip())
 
             yield advance
-        self.say(f"{text}: done")
+
+    @contextmanager
+    def _phase(self, text: str) -> Iterator[None]:
+        started = time.monotonic()
+        if not self._rich.is_terminal:
+            self.say(f"{text} ...")
+        yield
+        self.say(f"{text}: done in {time.monotonic() - started:.0f} s")
 
     def _progress(self, *columns: Any) -> Progress:
         return Progress(*columns, console=self._rich, transient=True, disable=not self._rich.is_terminal)

@@ -77,8 +77,8 @@ class RunFolder:
         """Whether this very run lies here and is complete."""
         return self.report.exists() and self.config.exists() and self.config.read_text() == dump_run(run)
 
-    def open(self, run: Run, resume: bool) -> bool:
-        """Make the folder, or find that the very same run lies there; True if that one is complete.
+    def is_complete(self, run: Run, resume: bool) -> bool:
+        """Whether this very run lies here, complete; writes nothing.
 
         Without `resume`, an unfinished run is refused, so that nothing is mixed up by accident. Raises InputError for that, and
         where another run's config or something else lies there.
@@ -86,7 +86,6 @@ class RunFolder:
         if not self.config.exists():
             if self.root.exists() and any(self.root.iterdir()):
                 raise InputError(f"--out {self.root}: not empty and not a run's folder; name another")
-            write_whole(self.config, dump_run(run))
             return False
         if self.config.read_text() != dump_run(run):
             raise InputError(f"--out {self.root}: holds a run with another config; name another folder or delete that one")

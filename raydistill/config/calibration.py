@@ -92,6 +92,8 @@ class LearnerConfig(Strict):
     """Gradients of a larger global norm are scaled down to it."""
     micro_batch_tokens: PositiveInt = 8192
     """Tokens, padding included, in one forward and backward pass of a process."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more work."""
     processes: PositiveInt = 1
     """ZeRO-3 processes that share the parameters."""
     persistence_threshold: Annotated[int, Field(ge=0)] = 100_000

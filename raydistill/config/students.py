@@ -48,6 +48,8 @@ class StudentsConfig(Strict):
     """The student before distillation."""
     methods: Annotated[tuple[MethodConfig, ...], Field(min_length=1)]
     """Ways to distil, each with a student from the calibrated and one from the original teacher for every seed."""
+    micro_batch_tokens: PositiveInt = 8192
+    """Tokens, padding included, in one forward and backward pass."""
     parallel: PositiveInt = 2
     """Students trained at once, a process each."""
     cpus: NonNegativeFloat = 0.5

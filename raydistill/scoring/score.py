@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from raydistill.errors import InputError, RunError
@@ -47,6 +47,10 @@ class SequenceScore:
     """Length in UTF-8 bytes."""
     end_logprob: float
     """Log-probability, in nats, of the end-of-turn token after the completion; kept apart, since not every model learnt to end so."""
+
+    def with_end(self) -> SequenceScore:
+        """The same with the end of the turn counted as one more token."""
+        return replace(self, logprob=self.logprob + self.end_logprob, tokens=self.tokens + 1)
 
     @property
     def per_byte(self) -> float:

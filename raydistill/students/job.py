@@ -42,6 +42,8 @@ class StudentJob:
     """Completions of each prompt, at temperature 1, in the evaluation."""
     max_new_tokens: int
     """Of a completion, in the evaluation and on-policy."""
+    micro_batch_tokens: int = 8192
+    """Tokens, padding included, in one forward and backward pass."""
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     traces: tuple[Trace, ...] = ()
     """For SeqKD."""
@@ -123,7 +125,7 @@ def _train(job: StudentJob, method: SeqKD | GKD, reader: Reader, model: Any, eng
     from raydistill.models.load import load_model
     from raydistill.students.distil import PromptPair, Recipe, gkd, sft
 
-    recipe = Recipe(method.steps, method.batch, method.lr, job.seed)
+    recipe = Recipe(method.steps, method.batch, method.lr, job.seed, job.micro_batch_tokens)
     if isinstance(method, SeqKD):
         sft(model, [reader.trace(trace) for trace in job.traces], recipe)
         return

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import TINY, command, metrics, report
@@ -80,17 +82,32 @@ def test_another_config_does_not_overwrite_it(run, finished):
 
 
 @pytest.mark.slow
-def test_a_killed_driver_resumes_to_the_same_figures(run, finished, tmp_path):
+@pytest.mark.parametrize("victim", ["driver", "ray::RolloutActor", "ray::LearnerProcess"])
+def test_sigkill_at_a_random_step_ends_in_the_same_figures(run, finished, tmp_path, victim):
+    """A rollout worker is replaced and nobody notices; without driver or learner the run ends, and --resume goes on."""
     out = tmp_path / "killed"
-    started = subprocess.Popen(command("knob.eta=-1", *TINY, "--out", str(out)), start_new_session=True)
-    steps = random.Random(int(time.time())).randint(1, 4)
-    _wait_for_steps(out, steps)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    assert run("knob.eta=-1", *TINY, "--out", str(out)).code == 2
-    assert run("knob.eta=-1", *TINY, "--out", str(out), "--resume").code == 0
+    started = subprocess.Popen(command("knob.eta=-1", *TINY, "--out", str(out)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    _wait_for_steps(out, random.Random(int(time.time())).randint(1, 4))
+    os.kill(started.pid if victim == "driver" else _process(started.pid, victim), signal.SIGKILL)
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == {"driver": -signal.SIGKILL, "ray::RolloutActor": 0, "ray::LearnerProcess": 3}[victim], err
+    if victim == "ray::LearnerProcess":
+        assert "learner" in err.splitlines()[-1]
+        assert "--resume" in err.splitlines()[-1]
+    if victim != "ray::RolloutActor":
+        assert run("knob.eta=-1", *TINY, "--out", str(out)).code == 2
+        assert run("knob.eta=-1", *TINY, "--out", str(out), "--resume").code == 0
     assert metrics(out) == metrics(finished)
     assert report(out) == report(finished)
+
+
+def _process(driver, name):
+    """The actor of the run's own Ray whose process title starts with `name`."""
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[0].startswith(name):
+                return process.pid
+    raise AssertionError(f"no {name} under process {driver}")
 
 
 def _wait_for_steps(out, steps):

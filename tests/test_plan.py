@@ -1,0 +1,25 @@
+"""What is refused before an actor starts."""
+
+from pathlib import Path
+
+import pytest
+
+from raydistill.config.load import load_run
+from raydistill.errors import InputError
+from raydistill.plan import check
+
+DEMO = Path("configs/demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["rollout.max_model_len=38"], "rollout.max_model_len .38."),
+        (["calibration.max_new_tokens=500", "rollout.max_model_len=1000"], "the context of teacher.model"),
+        (["proxy.prompt_format=" + "a b c " * 30 + "{prompt}"], "the context of proxy.model"),
+        (["students.model.prompt_format=" + "1+1=" * 30 + "{prompt}"], "the context of students.model"),
+    ],
+)
+def test_a_context_too_short_for_prompt_and_completion(overrides: list[str], names: str) -> None:
+    with pytest.raises(InputError, match=rf"calibration\.max_new_tokens: .*{names}"):
+        check(load_run(DEMO, overrides))
