@@ -98,7 +98,7 @@ class StepBatch:
 
 
 def step_metrics(
-    step: int, batch: StepBatch, kl: float, update: dict[str, float], normalization: str, seconds: dict[str, float]
+    step: int, batch: StepBatch, kl: float, update: dict[str, float], deviation: float, normalization: str, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """One line of metrics.jsonl; the contract names the fields. `cal_reward` is null in a step that scored nothing."""
     valid_BG, gaps_BG = batch.valid(), batch.gaps(normalization)
@@ -112,6 +112,7 @@ def step_metrics(
         "kl_anchor": kl,
         "mismatch_kl": update["mismatch_kl"],
         "mismatch_max": update["mismatch_max"],
+        "sync_deviation": deviation,
         "length": float(np.mean([len(c.token_ids) for c in batch.completions])),
         "truncated": float(np.mean([c.truncated for c in batch.completions])),
         "verifier_failures": batch.verifier_failures,

@@ -47,8 +47,8 @@ def calibrate(run: Run, seed: int, crew: Crew, folder: SeedFolder, on_step: Call
                 break
             update = crew.update(batch)
         with phases("sync"):
-            crew.sync(step + 1)
-        row = step_metrics(step, batch, kl, update, run.knob.normalization, phases.seconds)
+            deviation = crew.sync(step + 1)
+        row = step_metrics(step, batch, kl, update, deviation, run.knob.normalization, phases.seconds)
         folder.append_row(row)
         on_step(row)
         if (step + 1) % run.calibration.checkpoint_every == 0:

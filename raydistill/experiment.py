@@ -18,7 +18,7 @@ from raydistill.files import whole_folder
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts
-from raydistill.runfolder import RunFolder
+from raydistill.runfolder import RunFolder, SeedFolder
 from raydistill.students.data import Trace
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
@@ -57,6 +57,14 @@ class Experiment:
     def _calibrated(self, seed: int, on_step: Callable[[int, dict[str, Any]], None]) -> tuple[TeacherMeasurement, TraceSet]:
         """One calibrated teacher: its measurement and its traces."""
         folder = self.folder.seed(seed)
+        measured = folder.root / "measurement.json"
+        if not (measured.exists() and _trace_file(folder.root, seed).exists()):
+            self._calibrate(seed, folder, on_step)
+        with self.phases("evaluate"), self.console.busy(f"measuring the calibrated teacher, seed {seed}"):
+            measurement = measure_teacher(self.run, self.crew, seed, measured)
+        return measurement, self._traces(seed, folder.root)
+
+    def _calibrate(self, seed: int, folder: SeedFolder, on_step: Callable[[int, dict[str, Any]], None]) -> None:
         with self.phases("calibrate"), self.console.steps(f"calibrating, seed {seed}", self.run.calibration.steps) as advance:
 
             def step_done(row: dict[str, Any]) -> None:
@@ -64,14 +72,11 @@ class Experiment:
                 advance(row)
 
             calibrate(self.run, seed, self.crew, folder, step_done)
-        with self.phases("evaluate"), self.console.busy(f"measuring the calibrated teacher, seed {seed}"):
-            measurement = measure_teacher(self.run, self.crew, seed, folder.root / "measurement.json")
-        return measurement, self._traces(seed, folder.root)
 
     def _traces(self, seed: int, folder: Path) -> TraceSet:
         """Traces of the teacher whose weights were synced last."""
         with self.phases("distil"), self.console.busy("sampling traces"):
-            return collect_traces(self.crew, self._trace_prompts(seed), seed, folder / f"traces-{seed}.json")
+            return collect_traces(self.crew, self._trace_prompts(seed), seed, _trace_file(folder, seed))
 
     def _trace_prompts(self, seed: int) -> list[Prompt]:
         methods = self.run.students.methods if self.run.students else ()
@@ -178,6 +183,10 @@ class StudentJobs:
             verifier=self.run.verifier,
             **data,
         )
+
+
+def _trace_file(folder: Path, seed: int) -> Path:
+    return folder / f"traces-{seed}.json"
 
 
 def _link(source: str, target: str) -> None:

@@ -52,6 +52,7 @@ def test_the_teacher_moved_and_the_engines_followed(finished):
     assert rows[0]["kl_anchor"] == pytest.approx(0, abs=1e-5)  # a sum over a sequence of what float32 rounds to 1e-7 a token
     assert rows[-1]["kl_anchor"] > 1e-4
     assert max(row["mismatch_max"] for row in rows) < 1e-3
+    assert max(row["sync_deviation"] for row in rows) < 1e-3
 
 
 def test_the_calibrated_teacher_loads_in_transformers(finished):

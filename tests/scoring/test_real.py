@@ -1,9 +1,8 @@
-"""Scores and preflight of two pretrained models of different families. RAYDISTILL_REAL_MODELS names the folder that holds them."""
+"""Scores and preflight of two pretrained models of different families."""
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raydistill.errors import InputError
 from raydistill.models.preflight import ModelRef, inspect_model, preflight
 from raydistill.scoring.score import Scorer, ScorerSpec, learnt_to_end
+from tests.real import GEMMA, SMOL, real_model
 
 pytestmark = pytest.mark.real
 
-SMOL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
 QUESTION = "Natalia sold 48 clips in April and half as many in May. How many did she sell?"
 TEXTS = [
     "In May she sold 48 / 2 = 24 clips, so 48 + 24 = 72 in all.\n#### 72",
@@ -30,21 +29,15 @@ TEXTS = [
 ]
 
 
-def folder(name: str) -> Path:
-    path = Path(os.environ.get("RAYDISTILL_REAL_MODELS", "~/.cache/raydistill/real-models")).expanduser() / name
-    assert path.is_dir(), f"{path} is missing; RAYDISTILL_REAL_MODELS names the folder that holds {SMOL} and {GEMMA}"
-    return path
-
-
 @cache
 def scorer(name: str) -> Scorer:
     torch.set_num_threads(2)
-    return Scorer(ScorerSpec(str(folder(name)), batch_tokens=512))
+    return Scorer(ScorerSpec(str(real_model(name)), batch_tokens=512))
 
 
 @cache
 def load(name: str) -> tuple[Any, Any]:
-    return AutoTokenizer.from_pretrained(folder(name)), AutoModelForCausalLM.from_pretrained(folder(name), dtype=torch.float32)
+    return AutoTokenizer.from_pretrained(real_model(name)), AutoModelForCausalLM.from_pretrained(real_model(name), dtype=torch.float32)
 
 
 def brute_force(name: str, text: str) -> tuple[float, int]:
@@ -78,7 +71,7 @@ def test_scores_are_those_of_a_loop(name: str) -> None:
 
 def test_the_gap_of_a_model_with_itself_is_zero() -> None:
     prompts = [QUESTION] * 2
-    again = Scorer(ScorerSpec(str(folder(SMOL)), batch_tokens=512))
+    again = Scorer(ScorerSpec(str(real_model(SMOL)), batch_tokens=512))
     assert scorer(SMOL).score(prompts, TEXTS[:2]) == again.score(prompts, TEXTS[:2])
 
 
@@ -91,7 +84,7 @@ def test_only_the_instruct_model_learnt_to_end_its_turn() -> None:
 
 
 def test_preflight_of_teacher_and_larger_proxy() -> None:
-    result = preflight(ModelRef("teacher", str(folder(SMOL))), ModelRef("proxy", str(folder(GEMMA))))
+    result = preflight(ModelRef("teacher", str(real_model(SMOL))), ModelRef("proxy", str(real_model(GEMMA))))
     smol, gemma = result.models
     assert (smol.template, smol.bos_id, smol.vocab, smol.end_of_turn_id) == ("chat", None, 49152, 2)
     assert (gemma.template, gemma.bos_id, gemma.vocab, gemma.end_of_turn_id) == ("plain", 2, 262144, 1)
@@ -102,10 +95,10 @@ def test_preflight_of_teacher_and_larger_proxy() -> None:
 def _edited(name: str, into: Path, **fields: Any) -> Path:
     """A folder like the model's, its weights linked, with other fields in tokenizer.json."""
     into.mkdir()
-    for file in folder(name).iterdir():
+    for file in real_model(name).iterdir():
         (into / file.name).symlink_to(file)
     (into / "tokenizer.json").unlink()
-    tokenizer = json.loads((folder(name) / "tokenizer.json").read_text()) | fields
+    tokenizer = json.loads((real_model(name) / "tokenizer.json").read_text()) | fields
     (into / "tokenizer.json").write_text(json.dumps(tokenizer))
     return into
 

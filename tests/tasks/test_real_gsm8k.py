@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from raydistill.tasks.maths import Maths
 from raydistill.tasks.verifier import Outcome, Verifier
+from tests.real import shared
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def gsm8k() -> Maths:
-    default = Path(__file__).parents[3] / "shared"
-    folder = Path(os.environ.get("RAYDISTILL_SHARED", default)) / "data" / "gsm8k"
-    assert folder.is_dir(), f"{folder} is missing; RAYDISTILL_SHARED names the folder that holds data/gsm8k"
+    folder = shared("data/gsm8k")
     files = {"train": str(folder / "train.jsonl"), "tune": None, "report": str(folder / "test.jsonl")}
     return Maths(files, gold="answer", answer_pattern=r"#### (.*)")  # type: ignore[arg-type]
 
