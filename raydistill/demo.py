@@ -12,18 +12,25 @@ from raydistill.runfolder import RunFolder
 
 
 def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
-    """The main job at each of `etas`; then `summary.json` and the knob's curve in `report.html`. What is complete is not redone."""
+    """The main job at each of `etas`; then `summary.json`, the knob's curve in `report.html`, and a table on the terminal.
+
+    What is complete is not redone.
+    """
     runs = [(at(run, eta), folder / f"eta{eta:+g}") for eta in sorted(etas)]
     if not all(RunFolder(out, run.seeds[0]).holds(each) for each, out in runs):
         from raydistill.jobs import run_main_jobs
         from raydistill.plan import check
 
         run_main_jobs(runs, check(run), resume=True, baselines=folder / "baselines")
+    from rich.console import Console
+
     from raydistill.report.html import knob_curve_html
+    from raydistill.report.table import knob_table
 
     reports = [json.loads((out / "report.json").read_text()) for _, out in runs]
     write_whole(folder / "summary.json", json.dumps({"reports": reports}, indent=2) + "\n")
     write_whole(folder / "report.html", knob_curve_html(reports))
+    Console().print(knob_table(reports))
 
 
 def at(run: Run, eta: float) -> Run:
