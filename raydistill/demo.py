@@ -12,7 +12,7 @@ from raydistill.runfolder import RunFolder
 
 
 def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
-    """The main job at each of `etas`; then `summary.json`, the knob's curve in `report.html`, and a table on the terminal.
+    """The main job at each of `etas`; then `summary.json`, the knob's curve as `report.html` and `knob.svg`, a table on the terminal.
 
     What is complete is not redone.
     """
@@ -25,11 +25,13 @@ def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
     from rich.console import Console
 
     from raydistill.report.html import knob_curve_html
+    from raydistill.report.knob_curve import knob_curve_svg
     from raydistill.report.table import knob_table
 
     reports = [json.loads((out / "report.json").read_text()) for _, out in runs]
     write_whole(folder / "summary.json", json.dumps({"reports": reports}, indent=2) + "\n")
     write_whole(folder / "report.html", knob_curve_html(reports))
+    write_whole(folder / "knob.svg", knob_curve_svg(reports))
     Console().print(knob_table(reports))
 
 

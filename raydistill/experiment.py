@@ -23,7 +23,7 @@ from raydistill.students.data import Trace
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
 from raydistill.tasks.prompt import Prompt
-from raydistill.teachers import TeacherMeasurement, TraceSet, collect_traces, evaluation_prompts, measure_teacher
+from raydistill.teachers import PROBED_PROMPTS, TeacherMeasurement, TraceSet, collect_traces, evaluation_prompts, measure_teacher
 from raydistill.timing import Phases
 
 
@@ -43,7 +43,7 @@ class Experiment:
         """Do all that is missing; everything that was measured. `on_step` gets (seed, metrics row) of each step."""
         with self.phases("total"):
             original = self._original()
-            traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds]
+            traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
             calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
             evaluations = self._students(traces, [found for _, found in calibrated])
         return self._facts(original, calibrated, evaluations)
@@ -79,8 +79,10 @@ class Experiment:
             return collect_traces(self.crew, self._trace_prompts(seed), seed, _trace_file(folder, seed))
 
     def _trace_prompts(self, seed: int) -> list[Prompt]:
+        """As many as SeqKD wants; without it enough to tell what the traces are like."""
         methods = self.run.students.methods if self.run.students else ()
-        count = max((m.samples for m in methods if isinstance(m, SeqKD)), default=256)
+        enough = min(PROBED_PROMPTS, len(evaluation_prompts(self.run, self.crew)))
+        count = max((m.samples for m in methods if isinstance(m, SeqKD)), default=enough)
         return prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
 
     def _students(self, original: list[TraceSet], calibrated: list[TraceSet]) -> dict[str, Evaluation]:

@@ -21,7 +21,7 @@ from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Outcome
 
 PROBED_PROMPTS = 256
-"""Prompts, with as many completions each as in calibration, on which KL and score gap are measured."""
+"""Prompts, with as many completions each as in calibration, on which KL and score gap are measured; traces without students."""
 EXAMPLES = 3
 
 

@@ -35,7 +35,11 @@ def _whole_or_absent(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     dist.barrier()
-    yield partial
+    try:
+        yield partial
+    except BaseException:  # a full disk, most likely
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     dist.barrier()
     if first:
         _replace(partial, folder)
