@@ -8,11 +8,15 @@ from typing import Any
 
 from raydistill.environment import set_driver_environment
 
-OBJECT_STORE_BYTES = 512 * 2**20
+OBJECT_STORE_BYTES = 256 * 2**20
+"""For everything but weights."""
 
 
-def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (a submitted job has it set); otherwise start one that only this machine reaches."""
+def connect(weights_bytes: int = 0) -> None:
+    """Join the cluster that RAY_ADDRESS names (a submitted job has it set); otherwise start one that only this machine reaches.
+
+    Two versions of weights of `weights_bytes` fit in the object store of the latter: the one in use and the one being sent.
+    """
     set_driver_environment()
     import ray
 
@@ -25,7 +29,7 @@ def connect() -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
-        object_store_memory=OBJECT_STORE_BYTES,
+        object_store_memory=OBJECT_STORE_BYTES + 2 * weights_bytes,
         _node_ip_address="127.0.0.1",
     )
 

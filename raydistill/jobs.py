@@ -18,7 +18,7 @@ from raydistill.errors import InputError, RunError
 from raydistill.experiment import Experiment
 from raydistill.files import write_whole
 from raydistill.models.lineup import Lineup
-from raydistill.plan import check_room
+from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
@@ -41,8 +41,9 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
             console.say(f"{folder.root}: complete, see {folder.root / 'report.html'}")
     if not waiting:
         return
-    connect()
-    check_room(waiting[0][0], lineup)
+    run = waiting[0][0]
+    connect(weights_bytes=BYTES[run.learner.dtype] * lineup.teacher.facts.parameters)
+    check_room(run, lineup)
     with ExitStack() as actors:
         crew: Crew | None = None
         for run, folder in waiting:

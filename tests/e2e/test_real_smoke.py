@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             largest = max(largest, _memory(process.pid))
-            time.sleep(1)
+            time.sleep(3)
         assert process.stderr is not None
         assert process.returncode == 0, process.stderr.read()
     return {"out": out, "seconds": time.monotonic() - started, "memory": largest}
