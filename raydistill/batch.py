@@ -106,7 +106,7 @@ def step_metrics(
     return {
         "step": step,
         "weights_version": batch.completions[0].weights_version,
-        "task_reward": float(batch.right()[valid_BG].mean()),
+        "task_reward": float(batch.right()[valid_BG].mean()) if valid_BG.any() else None,
         "cal_reward": float(scored.mean()) if scored.size else None,
         "end_gap": batch.end_gap(),
         "kl_anchor": kl,

@@ -53,6 +53,7 @@ def calibrate(run: Run, seed: int, crew: Crew, folder: SeedFolder, on_step: Call
         on_step(row)
         if (step + 1) % run.calibration.checkpoint_every == 0:
             crew.learner.save_checkpoint(folder.checkpoint(step + 1))
+            folder.drop_checkpoints_before(step + 1)
     crew.learner.save(folder.teacher)
 
 

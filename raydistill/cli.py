@@ -42,11 +42,13 @@ def calibrate(
 ) -> None:
     """Calibrate one teacher at one knob setting, distil and evaluate students, report."""
     run = _load(config, overrides or [], {"knob.eta": eta})
-    folder = out or Path("runs") / run.name
+    folder = (out or Path("runs") / run.name).absolute()  # workers on a cluster have another working directory
     from raydistill.plan import check, show_plan
+    from raydistill.runfolder import RunFolder
 
     lineup = check(run)
     if dry_run:
+        RunFolder(folder, run.seeds[0]).is_complete(run, resume)
         show_plan(run, lineup, folder)
         return
     from raydistill.jobs import run_main_jobs
@@ -67,7 +69,7 @@ def demo(
     from raydistill.demo import run_demo
 
     with _interruptible():
-        run_demo(run, eta or (-1.0, 0.0, 1.0), out)
+        run_demo(run, eta or (-1.0, 0.0, 1.0), out.absolute())
 
 
 @app.command()

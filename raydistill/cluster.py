@@ -7,40 +7,51 @@ import os
 from typing import Any
 
 from raydistill.environment import set_driver_environment
+from raydistill.errors import InputError
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For everything but weights."""
 
 
 def connect(weights_bytes: int = 0) -> None:
-    """Join the cluster that RAY_ADDRESS names (a submitted job has it set); otherwise start one that only this machine reaches.
+    """Join the cluster that RAY_ADDRESS names (a submitted job has it set); otherwise start one, behind a token.
 
-    Two versions of weights of `weights_bytes` fit in the object store of the latter: the one in use and the one being sent.
+    Weights of `weights_bytes` fit in the object store of the latter three times: a version in use, one being sent, and room to spare,
+    since Ray begins to spill before it is full.
     """
     set_driver_environment()
     import ray
 
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError) as error:
+            raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({_reason(error)}); start it, or unset it") from None
         return
     ray.init(
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
-        object_store_memory=OBJECT_STORE_BYTES + 2 * weights_bytes,
-        _node_ip_address="127.0.0.1",
+        object_store_memory=OBJECT_STORE_BYTES + 3 * weights_bytes,
     )
 
 
-def capacity() -> dict[str, Any]:
-    """CPUs and GPUs there are for actors: of the cluster that RAY_ADDRESS names once joined, else of this machine."""
+def capacity() -> dict[str, Any] | None:
+    """CPUs and GPUs there are for actors: of the cluster once joined, else of this machine; None before joining one elsewhere."""
+    set_driver_environment()
     import ray
 
     if ray.is_initialized():
         return ray.cluster_resources()
+    if os.environ.get("RAY_ADDRESS"):
+        return None
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(_gpus())}
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _gpus() -> int:

@@ -17,7 +17,7 @@ from raydistill.models.text import encode_completion, render_prompt
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
-from raydistill.scoring.actor import start_scorer
+from raydistill.scoring.actor import answers, start_scorer
 from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec, learnt_to_end
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt
@@ -35,7 +35,7 @@ class Crew:
         self.run = run
         self.task = make_task(run.task)
         self._teacher = lineup.teacher.config
-        self._exact = exact_kl(run, lineup.teacher.facts.vocab)
+        self._exact = exact_kl(run, lineup.teacher.facts.embedding_rows)
         self._tokenizer: Any = None
         self.pool = RolloutPool(
             engine_spec(run, self._teacher.model), run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus
@@ -55,12 +55,12 @@ class Crew:
             prompt_format=role.config.prompt_format,
             dtype=self.run.learner.dtype,
             batch_tokens=self.run.scorer.batch_tokens,
+            threads=max(1, int(self.run.scorer.cpus)),
         )
         return start_scorer(spec, self.run.scorer.cpus, self.run.scorer.gpus)
 
     def ready(self) -> None:
         """Wait until every actor is up."""
-        import ray
 
         from raydistill.models.load import load_tokenizer
 
@@ -68,17 +68,16 @@ class Crew:
         self._probe = self._probe_ids()
         self.pool.ready()
         self.learner.ready()
-        ray.get([scorer.ready.remote() for scorer in (self.anchor, self.proxy, self.current)])
+        answers([scorer.ready.remote() for scorer in (self.anchor, self.proxy, self.current)])
         self._ends_count = self._both_learnt_to_end()
 
     def _both_learnt_to_end(self) -> bool:
         """Whether proxy and original end their turns alike, so that the end is part of a score; by right answers of the original."""
-        import ray
 
         batch = self.sample(self.task.prompts("train")[: self.run.calibration.prompts], seed=0)
         self.verify(batch)
         prompts, texts = batch.texts(batch.calibrated(only_right=True))
-        return all(learnt_to_end(scores) for scores in ray.get([s.score.remote(prompts, texts) for s in (self.proxy, self.anchor)]))
+        return all(learnt_to_end(scores) for scores in answers([s.score.remote(prompts, texts) for s in (self.proxy, self.anchor)]))
 
     def token_prompts(self, prompts: Sequence[Prompt]) -> list[TokenPrompt]:
         """The prompts in the teacher's tokens."""
@@ -109,21 +108,19 @@ class Crew:
 
     def own_gap(self, batch: StepBatch) -> float:
         """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part."""
-        import ray
 
-        ray.get(self.current.sync.remote(self._weights))
+        answers([self.current.sync.remote(self._weights)])
         self._score(batch, self.run.knob.cal_on != "all", denominator=self.current)
         gaps_BG = batch.gaps(self.run.knob.normalization)
         return float(gaps_BG[~np.isnan(gaps_BG)].mean()) if batch.proxy_scores else float("nan")
 
     def _score(self, batch: StepBatch, only_right: bool, denominator: Any) -> None:
-        import ray
 
         taken_BG = batch.calibrated(only_right)
         prompts, texts = batch.texts(taken_BG)
         pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
         chosen = np.flatnonzero(taken_BG).tolist()
-        results = [dict(zip(chosen, scores, strict=True)) for scores in ray.get(pending)]
+        results = [dict(zip(chosen, scores, strict=True)) for scores in answers(pending)]
         batch.proxy_scores = results[0]
         batch.denominator_scores = results[1] if denominator is not None else {}
         batch.ends_count = self._ends_count
@@ -145,20 +142,20 @@ class Crew:
 
     def sync(self, version: int) -> float:
         """Give the learner's weights to the engines; the largest deviation of their log-probabilities of a fixed text."""
-        import ray
 
         self._weights = self.learner.export(version, self.run.learner.bucket_mib * 2**20)
         needed = self.run.knob.denominator == "current"
         delivered = [self.current.sync.remote(self._weights)] if needed else []
         tolerance = SYNC_TOLERANCE[self.run.learner.dtype]
         deviation = self.pool.sync(self._weights, self._probe, self.learner.probe(self._probe), tolerance)
-        ray.get(delivered)
+        answers(delivered)
         return deviation
 
     def _probe_ids(self) -> list[int]:
-        """The first train prompt with its gold answer: a fixed text on which engines and learner must agree."""
+        """The first train prompt with its gold answer, as far as it fits: a fixed text on which engines and learner must agree."""
         prompt = self.task.prompts("train")[0]
-        return [*self.token_prompts([prompt])[0].token_ids, *encode_completion(self._tokenizer, prompt.gold or prompt.answer)]
+        ids = [*self.token_prompts([prompt])[0].token_ids, *encode_completion(self._tokenizer, prompt.gold or prompt.answer)]
+        return ids[: self.run.rollout.max_model_len - 1]
 
     def shutdown(self) -> None:
         """End all actors and processes."""
@@ -185,6 +182,7 @@ def engine_spec(run: Run, model: str) -> EngineSpec:
         max_model_len=run.rollout.max_model_len,
         kv_cache_bytes=run.rollout.kv_cache_mib * 2**20,
         dtype=run.learner.dtype,
+        threads=max(1, int(run.rollout.cpus)),
     )
 
 

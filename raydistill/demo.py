@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from raydistill.config.load import parse_run
 from raydistill.config.run import Run
 from raydistill.files import write_whole
 from raydistill.runfolder import RunFolder
@@ -37,4 +38,4 @@ def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
 
 def at(run: Run, eta: float) -> Run:
     """The same run at another knob setting, checked anew."""
-    return Run.model_validate(run.model_dump() | {"name": f"{run.name}-eta{eta:+g}", "knob": run.knob.model_dump() | {"eta": eta}})
+    return parse_run(run.model_dump() | {"name": f"{run.name}-eta{eta:+g}", "knob": run.knob.model_dump() | {"eta": eta}}, f"--eta {eta}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from raydistill.config.run import Run
 from raydistill.config.students import SeqKD, StudentsConfig
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.files import whole_folder
+from raydistill.files import whole_folder, write_whole
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts
@@ -37,15 +38,20 @@ class Experiment:
     def __init__(self, run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, console: Console) -> None:
         self.run, self.crew, self.folder, self.baselines, self.console = run, crew, folder, baselines, console
         self.lineup = lineup
-        self.phases = Phases()
+        self._timings = folder.root / "seconds.json"
+        known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
+        self.phases = Phases(dict.fromkeys(("total", "calibrate", "distil", "evaluate"), 0.0) | known)
 
     def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
         """Do all that is missing; everything that was measured. `on_step` gets (seed, metrics row) of each step."""
-        with self.phases("total"):
-            original = self._original()
-            traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
-            calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
-            evaluations = self._students(traces, [found for _, found in calibrated])
+        try:
+            with self.phases("total"):
+                original = self._original()
+                traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
+                calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
+                evaluations = self._students(traces, [found for _, found in calibrated])
+        finally:
+            write_whole(self._timings, json.dumps(self.phases.seconds))
         return self._facts(original, calibrated, evaluations)
 
     def _original(self) -> TeacherMeasurement:

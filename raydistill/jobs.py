@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from raydistill.cluster import connect
-from raydistill.config.load import dump_run
 from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.errors import InputError, RunError
@@ -22,6 +20,7 @@ from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
+from raydistill.track.secrets import masked_uri, public_yaml
 from raydistill.track.tracker import Tracker
 
 logger = logging.getLogger("raydistill")
@@ -42,6 +41,8 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
     if not waiting:
         return
     run = waiting[0][0]
+    if baselines:
+        _claim(baselines, run)
     connect(weights_bytes=BYTES[run.learner.dtype] * lineup.teacher.facts.parameters)
     check_room(run, lineup)
     with ExitStack() as actors:
@@ -51,6 +52,15 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
                 crew = crew or actors.enter_context(_crew(run, lineup, console))
                 crew.run = run
                 _one(run, lineup, crew, folder, baselines or folder.root, tracker, console)
+
+
+def _claim(baselines: Path, run: Run) -> None:
+    """Baselines belong to runs that differ in name and knob setting alone. Raises InputError where others' lie there."""
+    neutral = run.model_copy(update={"name": "baselines", "knob": run.knob.model_copy(update={"eta": 0.0})})
+    known, wanted = baselines / "config.yaml", public_yaml(neutral)
+    if known.exists() and known.read_text() != wanted:
+        raise InputError(f"--out {baselines.parent}: holds the baselines of runs with another config; name another folder or delete it")
+    write_whole(known, wanted)
 
 
 @contextmanager
@@ -77,7 +87,7 @@ def _tracked(run: Run, folder: RunFolder) -> Iterator[Tracker]:
     """MLflow's record of the run; a resumed run goes on with the one it had. Nothing is written where MLflow cannot be used."""
     tracker, known = Tracker(run.track), folder.root / "mlflow-run-id"
     run_id = tracker.start(run, folder.root, known.read_text() if known.exists() else None)
-    write_whole(folder.config, dump_run(run))
+    write_whole(folder.config, public_yaml(run))
     if run_id:
         write_whole(known, run_id)
     try:
@@ -112,5 +122,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _resume_command() -> str:
-    arguments: list[Any] = [argument for argument in sys.argv if argument != "--resume"]
-    return shlex.join([*arguments, "--resume"])
+    """The command line as it was given (`sys.argv[1]` is the verb), without passwords; `demo` resumes by itself."""
+    verb, *arguments = sys.argv[1:]
+    shown = [f"track.uri={masked_uri(a.removeprefix('track.uri='))}" if a.startswith("track.uri=") else a for a in arguments]
+    resume = [] if verb == "demo" or "--resume" in shown else ["--resume"]
+    return shlex.join([str(Path(sys.executable).with_name("raydistill")), verb, *shown, *resume])

@@ -9,6 +9,7 @@ from raydistill.cluster import capacity
 from raydistill.config.run import Run
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
+from raydistill.scoring.score import LARGEST_DISTRIBUTION
 
 GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
@@ -37,10 +38,20 @@ def check(run: Run) -> Lineup:
 
     lineup = line_up(run)
     task = make_task(run.task)
+    _require_small_vocabulary(run, lineup)
     prompts = [prompt for split in ("train", run.evaluation.split) for prompt in task.prompts(split)]
     _check_context(run, lineup, sorted((prompt.text for prompt in prompts), key=len)[-_LONGEST:])
     check_room(run, lineup)
     return lineup
+
+
+def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
+    vocabulary = lineup.teacher.facts.embedding_rows
+    if run.learner.kl_estimator == "exact" and vocabulary > LARGEST_DISTRIBUTION:
+        raise InputError(
+            f"learner.kl_estimator: 'exact' sums over the vocabulary, and teacher.model has {vocabulary:,} tokens; "
+            f"use 'k3' above {LARGEST_DISTRIBUTION:,}"
+        )
 
 
 def _check_context(run: Run, lineup: Lineup, texts: list[str]) -> None:
@@ -101,8 +112,10 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
 
 
 def check_room(run: Run, lineup: Lineup) -> None:
-    """Raises InputError where the actors need more than the machine, or the cluster once joined, has."""
+    """Raises InputError where the actors need more than the machine, or the cluster once joined, has; before that it cannot tell."""
     kinds, there = parts(run, lineup), capacity()
+    if there is None:
+        return
     for resource, field in (("CPU", "cpus"), ("GPU", "gpus")):
         wanted = sum(part.processes * getattr(part, field) for part in kinds)
         available = there.get(resource, 0.0)

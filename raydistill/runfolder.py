@@ -1,16 +1,17 @@
-"""Where everything of a run lies; see the contract in docs/contract.md."""
+"""Where everything of a run lies; see docs/outputs.md."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill.config.load import dump_run
 from raydistill.config.run import Run
 from raydistill.errors import InputError
 from raydistill.files import write_whole
+from raydistill.track.secrets import public_yaml
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class SeedFolder:
         steps = [int(folder.name[5:]) for folder in self.checkpoints.glob("step-*") if folder.name[5:].isdigit()]
         return max(steps, default=None)
 
+    def drop_checkpoints_before(self, step: int) -> None:
+        """Only the newest checkpoint is ever read."""
+        for older in self.checkpoints.glob("step-*"):
+            if older != self.checkpoint(step):
+                shutil.rmtree(older)
+
     def keep_rows(self, count: int) -> None:
         """Drop the lines of steps that will be done again."""
         lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
@@ -46,7 +53,7 @@ class SeedFolder:
 
     def append_row(self, row: dict[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.metrics.read_text().splitlines()]
@@ -75,7 +82,7 @@ class RunFolder:
 
     def holds(self, run: Run) -> bool:
         """Whether this very run lies here and is complete."""
-        return self.report.exists() and self.config.exists() and self.config.read_text() == dump_run(run)
+        return self.report.exists() and self.config.exists() and self.config.read_text() == public_yaml(run)
 
     def is_complete(self, run: Run, resume: bool) -> bool:
         """Whether this very run lies here, complete; writes nothing.
@@ -87,7 +94,7 @@ class RunFolder:
             if self.root.exists() and any(self.root.iterdir()):
                 raise InputError(f"--out {self.root}: not empty and not a run's folder; name another")
             return False
-        if self.config.read_text() != dump_run(run):
+        if self.config.read_text() != public_yaml(run):
             raise InputError(f"--out {self.root}: holds a run with another config; name another folder or delete that one")
         if not self.report.exists() and not resume:
             raise InputError(f"--out {self.root}: holds an unfinished run; add --resume to go on, or delete it")

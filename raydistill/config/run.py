@@ -22,7 +22,7 @@ class Run(Strict):
     name: str = "run"
     """Name of the run; its folder is `runs/NAME` unless --out says otherwise."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    """Each seed calibrates a teacher and distils its students. Sampling, initialisation and order all follow from it."""
+    """Each seed calibrates a teacher and distils its students. Sampling and order follow from it; adapters start from the first one's."""
     task: TaskConfig = ArithmeticTask()
     """Prompts and their verifier."""
     teacher: ModelConfig

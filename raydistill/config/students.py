@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 from raydistill.config.models import ModelConfig
@@ -56,6 +56,13 @@ class StudentsConfig(Strict):
     """Logical CPUs that Ray reserves for each student."""
     gpus: NonNegativeFloat = 0.0
     """GPUs that Ray reserves for each student."""
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_differ(cls, value: tuple[MethodConfig, ...]) -> tuple[MethodConfig, ...]:
+        if len({method.method for method in value}) != len(value):
+            raise ValueError("a method is given twice; its students would have the same names: use a run for each")
+        return value
 
 
 class EvaluationConfig(Strict):

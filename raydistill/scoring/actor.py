@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydistill.environment import process_environment
+from raydistill.errors import RunError
 from raydistill.models.weights import Weights, arriving
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 
@@ -38,6 +39,18 @@ class ScorerActor:
         """Load new weights and return their version. Raises WeightsError if they are not what was sent or not of this model."""
         self._scorer.load_weights(arriving(weights))
         return weights.version
+
+
+def answers(references: Sequence[Any]) -> list[Any]:
+    """What scorers answer, in order. Raises what a scorer raised, as it raised it, and RunError for one that died."""
+    import ray
+
+    try:
+        return ray.get(list(references))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        raise RunError(f"a scorer died: {str(error).strip().splitlines()[-1].strip()}") from error
 
 
 def start_scorer(spec: ScorerSpec, num_cpus: float = 1.0, num_gpus: float = 0.0) -> Any:

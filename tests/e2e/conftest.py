@@ -27,6 +27,10 @@ TINY = [
 """A run of the main job that takes a minute: every part works, nothing is learnt."""
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"COLUMNS": "200"}
+"""As a user has it: nothing chosen about Ray."""
+
+
 @dataclass(frozen=True)
 class Ended:
     code: int
@@ -41,10 +45,9 @@ def command(*arguments: str) -> list[str]:
 @pytest.fixture
 def run() -> Callable[..., Ended]:
     """Runs `workflows/calibrate.py` with arguments to its end."""
-    environment = os.environ | {"COLUMNS": "200"}
 
     def call(*arguments: str) -> Ended:
-        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=environment)
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return call

@@ -28,6 +28,8 @@ def assert_refused(ended, folder, *names):
     [
         ("knob.etta=1", ["knob", "did you mean 'eta'"]),
         ("knob.eta=nan", ["knob.eta", "finite"]),
+        ("knob.eta=.inf", ["knob.eta", "finite"]),
+        ("learner.kl_estimator=k4", ["learner.kl_estimator", "k3"]),
         ("calibration.samples=1", ["calibration.samples"]),
         ("rollout.top_p=0.9", ["rollout", "top_p 1"]),
         ("teacher.model=no/such/folder/here", ["teacher.model"]),

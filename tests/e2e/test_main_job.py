@@ -1,5 +1,6 @@
 """The main job from the command line: real vLLM, Ray and DeepSpeed on the demo trio, with few steps."""
 
+import json
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tests.e2e.conftest import TINY, command, metrics, report
+from tests.e2e.conftest import ENVIRONMENT, TINY, command, metrics, report
 
 CONTRACT = {
     "step", "weights_version", "task_reward", "cal_reward", "kl_anchor", "mismatch_kl", "length", "truncated",
@@ -23,7 +24,9 @@ PHASES = {"rollout", "verify", "score", "learn", "sync"}
 def finished(tmp_path_factory):
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("run") / "whole"
-    done = subprocess.run(command("knob.eta=-1", *TINY, "--out", str(out)), capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(
+        command("knob.eta=-1", *TINY, "--out", str(out)), capture_output=True, text=True, timeout=400, check=False, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr
     return out
 
@@ -41,8 +44,6 @@ def test_a_line_a_step_with_the_contract_s_fields(finished):
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     assert [row["weights_version"] for row in rows] == [0, 1, 2, 3]
     assert all(set(row) >= CONTRACT for row in rows)
-    import json
-
     first = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
     assert set(first["seconds"]) == PHASES
 
@@ -68,6 +69,8 @@ def test_the_report_has_the_contract_s_shape(finished):
     assert set(data) >= {"task", "split", "knob", "teacher", "baselines", "students", "claims"}
     assert [student["method"] for student in data["students"]] == ["seqkd", "gkd"]
     assert data["teacher"]["original"]["sampled"]["n"] == 48
+    seconds = json.loads((finished / "report.json").read_text())["seconds"]
+    assert all(seconds[phase] > 0 for phase in ("total", "calibrate", "distil", "evaluate"))
 
 
 def test_a_finished_run_is_not_redone(run, finished):
@@ -87,7 +90,9 @@ def test_another_config_does_not_overwrite_it(run, finished):
 def test_sigkill_at_a_random_step_ends_in_the_same_figures(run, finished, tmp_path, victim):
     """A rollout worker is replaced and nobody notices; without driver or learner the run ends, and --resume goes on."""
     out = tmp_path / "killed"
-    started = subprocess.Popen(command("knob.eta=-1", *TINY, "--out", str(out)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = subprocess.Popen(
+        command("knob.eta=-1", *TINY, "--out", str(out)), stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT
+    )
     _wait_for_steps(out, random.Random(int(time.time())).randint(1, 4))
     os.kill(started.pid if victim == "driver" else _process(started.pid, victim), signal.SIGKILL)
     _, err = started.communicate(timeout=300)

@@ -17,7 +17,7 @@ import torch
 from raydistill.models.load import load_model, load_tokenizer
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
-from tests.e2e.conftest import command, metrics, report
+from tests.e2e.conftest import ENVIRONMENT, command, metrics, report
 from tests.real import GEMMA, SMOL, real_model, shared
 
 pytestmark = pytest.mark.real
@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     models = [f"teacher.model={real_model(SMOL)}", f"proxy.model={real_model(GEMMA)}"]
     arguments = command("--config", "configs/real-smoke.yaml", *models, f"task.data.train={train}", "track.uri=null", "--out", str(out))
     started, largest = time.monotonic(), 0
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         while process.poll() is None:
             largest = max(largest, _memory(process.pid))
             time.sleep(3)

@@ -1,0 +1,48 @@
+"""A cluster that a run starts is closed to others."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+OWN = """
+from raydistill.cluster import connect
+connect()
+import ray
+print(ray.get_runtime_context().gcs_address, flush=True)
+input()
+"""
+JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """As a user has it: nothing chosen about Ray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | extra
+
+
+def test_nobody_joins_the_cluster_of_a_run_without_its_token() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", OWN], env=environment(), **pipes) as owner:  # type: ignore[call-overload]
+        address = owner.stdout.readline().strip()
+        assert address
+        stranger = subprocess.run(
+            [sys.executable, "-c", JOIN, address], env=environment(RAY_AUTH_MODE="disabled"), capture_output=True, text=True, check=False
+        )
+        owner.communicate("\n", timeout=60)
+    assert stranger.returncode != 0
+    assert "joined" not in stranger.stdout
+    assert "ConnectionError" in stranger.stderr
+
+
+@pytest.mark.parametrize("address", [None, "ray://somewhere"])
+def test_room_is_unknown_before_a_cluster_elsewhere_is_joined(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from raydistill.cluster import capacity
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert (capacity() is None) == (address is not None)
