@@ -21,7 +21,7 @@ def process_environment(threads: int, gpus: float) -> dict[str, str]:
         **TELEMETRY_OFF,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         # glibc would raise this to 32 MiB by itself, and a learner of 0.13 B parameters then keeps 1.7 GiB of freed activations.
-        "MALLOC_MMAP_THRESHOLD_": str(2 * 2**20),
+        "MALLOC_MMAP_THRESHOLD_": str(2**20),
         "OMP_NUM_THREADS": str(threads),
         # torch prints a FutureWarning a step in actors
         "PYTHONWARNINGS": "ignore",

@@ -20,7 +20,7 @@ from raydistill.rollout.engine import EngineSpec
 from tests.e2e.conftest import ENVIRONMENT, command, metrics, report
 from tests.real import GEMMA, SMOL, real_model, shared
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 MINUTES, GIB = 15, 10
 PROBE = "Natalia sold 48 clips in April and half as many in May. How many did she sell? 72"
