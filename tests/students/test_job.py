@@ -132,9 +132,11 @@ def test_a_failure_leaves_no_student_and_the_next_attempt_is_as_if_nothing_had_b
         broken.setattr(Evaluation, "to_json", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_job(job)
-    assert not job.out.exists()
     unfinished = job.out.with_name("seqkd-1.partial")
-    (unfinished / "stray").write_text("left by the failure")
+    assert not job.out.exists()
+    assert not unfinished.exists()
+    unfinished.mkdir()
+    (unfinished / "stray").write_text("left by a process that was killed")
     run_job(job)
     assert not unfinished.exists()
     assert "stray" not in files(job.out)

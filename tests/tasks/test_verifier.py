@@ -170,7 +170,9 @@ def test_a_worker_that_died_idle_costs_no_sample() -> None:
         assert verifier.verify([PROMPT] * 2, ["yes", "no"]) == [Outcome.RIGHT, Outcome.WRONG]
 
 
-def test_an_interrupted_call_leaves_nothing_behind_for_the_next_one() -> None:
+def test_an_interrupted_call_leaves_nothing_behind_for_the_next_one(request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Verifier(Minefield(), 1, 30.0) as verifier:
         verifier.verify([PROMPT], ["yes"])
         threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
