@@ -39,8 +39,13 @@ def check(run: Run) -> Lineup:
     lineup = line_up(run)
     task = make_task(run.task)
     _require_small_vocabulary(run, lineup)
-    prompts = [prompt for split in ("train", run.evaluation.split) for prompt in task.prompts(split)]
-    _check_context(run, lineup, sorted((prompt.text for prompt in prompts), key=len)[-_LONGEST:])
+    texts: list[str] = []
+    for split in ("train", run.evaluation.split):
+        prompts = task.prompts(split)
+        if not prompts:
+            raise InputError(f"task: the {split} split has no prompts")
+        texts += (prompt.text for prompt in prompts)
+    _check_context(run, lineup, sorted(texts, key=len)[-_LONGEST:])
     check_room(run, lineup)
     return lineup
 

@@ -44,7 +44,7 @@ class Console:
             def advance(row: dict[str, Any]) -> None:
                 nonlocal done
                 done += 1
-                note = f"right {row['task_reward']:.3f}  KL {row['kl_anchor']:.3f}" if row else ""
+                note = f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}" if row else ""
                 progress.update(task, advance=1, note=note)
                 if not self._rich.is_terminal and done * 10 // total > (done - 1) * 10 // total:
                     self.say(f"{text}: {done}/{total}  {note}".rstrip())
