@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from raydistill.environment import set_driver_environment
-from raydistill.errors import InputError
+from raydistill.errors import InputError, reason
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For everything but weights."""
@@ -28,7 +28,7 @@ def connect(weights_bytes: int = 0) -> None:
         try:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError) as error:
-            raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({_reason(error)}); start it, or unset it") from None
+            raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason(error)}); start it, or unset it") from None
         return
     ray.init(
         include_dashboard=False,
@@ -48,10 +48,6 @@ def capacity() -> dict[str, Any] | None:
     if os.environ.get("RAY_ADDRESS"):
         return None
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(_gpus())}
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _gpus() -> int:

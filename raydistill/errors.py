@@ -11,3 +11,13 @@ class RunError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 - not an error
     """The user stopped a run, which can be resumed. Exit code 130."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, on one line and not without end."""
+    return " ".join(str(error).split())[:200]
+
+
+def last_line(error: BaseException) -> str:
+    """The line of an actor's error that says what happened: the others are its traceback."""
+    return str(error).strip().splitlines()[-1].strip()

@@ -1,10 +1,11 @@
 """A cluster that a run starts is closed to others."""
 
-import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.e2e.conftest import ENVIRONMENT
 
 OWN = """
 from raydistill.cluster import connect
@@ -16,19 +17,13 @@ input()
 JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """As a user has it: nothing chosen about Ray."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | extra
-
-
 def test_nobody_joins_the_cluster_of_a_run_without_its_token() -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", OWN], env=environment(), **pipes) as owner:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-c", OWN], env=ENVIRONMENT, **pipes) as owner:  # type: ignore[call-overload]
         address = owner.stdout.readline().strip()
         assert address
-        stranger = subprocess.run(
-            [sys.executable, "-c", JOIN, address], env=environment(RAY_AUTH_MODE="disabled"), capture_output=True, text=True, check=False
-        )
+        without_token = ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}
+        stranger = subprocess.run([sys.executable, "-c", JOIN, address], env=without_token, capture_output=True, text=True, check=False)
         owner.communicate("\n", timeout=60)
     assert stranger.returncode != 0
     assert "joined" not in stranger.stdout

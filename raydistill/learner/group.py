@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from raydistill.environment import process_environment
-from raydistill.errors import InputError, RunError
+from raydistill.errors import InputError, RunError, last_line
 from raydistill.learner.batch import LearnerSpec, Sample
 from raydistill.models.weights import Digest, Weights
 
@@ -185,10 +185,6 @@ def _explain(failures: dict[int, Exception], processes: int) -> Exception:
         which = ", ".join(str(rank) for rank in dead)
         return RunError(f"learner process {which} of {processes} died (killed, or out of memory); resume from the last checkpoint")
     rank, failure = next(iter(failures.items()))
-    error = RunError(f"learner process {rank} of {processes} failed: {_last_line(failure)}")
+    error = RunError(f"learner process {rank} of {processes} failed: {last_line(failure)}")
     error.__cause__ = failure
     return error
-
-
-def _last_line(failure: Exception) -> str:
-    return str(failure).strip().splitlines()[-1]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from raydistill.errors import InputError
+from raydistill.errors import InputError, reason
 from raydistill.models.trio import ROLES, Role, demo_model
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def _snapshot(field: str, name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # offline, no such repository, no permission: classes of several libraries
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{field}: no folder {name} here, and the hub does not give it: {reason}") from error
+        raise InputError(f"{field}: no folder {name} here, and the hub does not give it: {reason(error)}") from error
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:

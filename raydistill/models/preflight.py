@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from raydistill.errors import InputError
+from raydistill.errors import InputError, reason
 from raydistill.models.checkpoint import Checkpoint, read_checkpoint, read_json, same_weights
 from raydistill.models.load import load_tokenizer, resolve_folder
 from raydistill.models.text import render_prompt
@@ -138,8 +138,7 @@ def resolve_template(tokenizer: PreTrainedTokenizerBase, template: str, field: s
     try:
         render_prompt(tokenizer, "a", "chat")
     except Exception as error:  # a template is a program of its author's; it may raise whatever it likes
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{field}: the chat template cannot render a single user turn ({reason}); use 'plain'") from error
+        raise InputError(f"{field}: the chat template cannot render a single user turn ({reason(error)}); use 'plain'") from error
     return "chat"
 
 
@@ -174,9 +173,8 @@ def _tokenizer(field: str, folder: Path) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(folder)
     except Exception as error:  # missing files, broken JSON, unknown classes: OSError, ValueError, KeyError, bare Exception
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{field}: {folder} has no usable tokenizer ({reason}); copy its tokenizer.json and tokenizer_config.json"
+            f"{field}: {folder} has no usable tokenizer ({reason(error)}); copy its tokenizer.json and tokenizer_config.json"
         ) from error
 
 

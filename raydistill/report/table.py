@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-Report = Mapping[str, Any]
+from raydistill.report.knob_curve import methods
+from raydistill.report.scores import Json
 
 
-def knob_table(reports: Iterable[Report]) -> Table:
+def knob_table(reports: Sequence[Json]) -> Table:
     """Teacher, what its students are fed, and each method's students; scores are sampled, greedy ones in brackets."""
-    reports = list(reports)
-    methods = [student["method"] for student in reports[0]["students"]]
-    table = Table("eta", "teacher", "KL", "score gap", "traces", *methods)
+    table = Table("eta", "teacher", "KL", "score gap", "traces", *methods(reports))
     for report in reports:
         teacher = report["teacher"]
         table.add_row(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from raydistill.errors import RunError
+from raydistill.errors import RunError, last_line
 from raydistill.models.weights import Weights, WeightsError
 from raydistill.rollout.actor import Probe, RolloutActor
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
@@ -95,7 +95,7 @@ class RolloutPool:
                 f"free now are {ray.available_resources()}"
             ) from None
         except ray.exceptions.RayActorError as error:
-            raise RunError(f"a rollout worker could not start: {_last_line(error)}") from error
+            raise RunError(f"a rollout worker could not start: {last_line(error)}") from error
 
     def _deliver(self, workers: Sequence[int], weights: Weights, probe: Probe) -> float:
         """Gives weights to some workers and checks that they hold them; the largest deviation from the probe."""
@@ -129,17 +129,13 @@ class RolloutPool:
         import ray
 
         if error.actor_init_failed:
-            raise RunError(f"a rollout worker could not start: {_last_line(error)}") from error
+            raise RunError(f"a rollout worker could not start: {last_line(error)}") from error
         if self.replacements >= self._max_replacements:
-            raise RunError(f"a rollout worker died after {self.replacements} replacements: {_last_line(error)}") from error
+            raise RunError(f"a rollout worker died after {self.replacements} replacements: {last_line(error)}") from error
         self.replacements += 1
-        logger.warning("rollout worker %d died and is replaced: %s", worker, _last_line(error))
+        logger.warning("rollout worker %d died and is replaced: %s", worker, last_line(error))
         ray.kill(self._actors[worker])  # it may be alive and only out of reach
         self._actors[worker] = self._start()
         self._await_start([self._actors[worker]], _START_TIMEOUT)
         if self._synced:
             self._deliver([worker], *self._synced)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydistill.environment import process_environment
-from raydistill.errors import RunError
+from raydistill.errors import RunError, last_line
 from raydistill.models.weights import Weights, arriving
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 
@@ -50,7 +50,7 @@ def answers(references: Sequence[Any]) -> list[Any]:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayActorError as error:
-        raise RunError(f"a scorer died: {str(error).strip().splitlines()[-1].strip()}") from error
+        raise RunError(f"a scorer died: {last_line(error)}") from error
 
 
 def start_scorer(spec: ScorerSpec, num_cpus: float = 1.0, num_gpus: float = 0.0) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raydistill.errors import InputError
+from raydistill.errors import InputError, reason
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,10 +78,10 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
     except Exception as error:  # `datasets` lets errors of pyarrow, pandas, fsspec and its own through
         if "corresponds to no data" in str(error):
             raise InputError(_EMPTY.format(field=field, source=source)) from None
-        raise InputError(f"{field}: {source} cannot be read as {builder.upper()}: {_reason(path, error)}") from error
+        raise InputError(f"{field}: {source} cannot be read as {builder.upper()}: {_broken_at(path, error)}") from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _broken_at(path: Path, error: Exception) -> str:
     """Where a file breaks. For JSON lines it is looked up: the libraries' own messages count from the start of some block."""
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):
@@ -89,8 +89,7 @@ def _reason(path: Path, error: Exception) -> str:
                 json.loads(line or b"{}")
             except ValueError as broken:
                 return f"line {number}: {broken}"
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split())[:200]
+    return reason(error.__cause__ or error)
 
 
 def _load_hub(field: str, source: str, split: str) -> Dataset:
@@ -102,7 +101,6 @@ def _load_hub(field: str, source: str, split: str) -> Dataset:
     try:
         return load_dataset(name, config or None, split=part)
     except Exception as error:  # no network, no such data set, no such config or split: each a class of its own, in several libraries
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{field}: no local file, and the hub data set {name} (config {config}, split {part}) cannot be loaded: {reason}"
+            f"{field}: no local file, and the hub data set {name} (config {config}, split {part}) cannot be loaded: {reason(error)}"
         ) from error
