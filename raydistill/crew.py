@@ -61,7 +61,6 @@ class Crew:
 
     def ready(self) -> None:
         """Wait until every actor is up."""
-
         from raydistill.models.load import load_tokenizer
 
         self._tokenizer = load_tokenizer(self._teacher.model)
@@ -73,7 +72,6 @@ class Crew:
 
     def _both_learnt_to_end(self) -> bool:
         """Whether proxy and original end their turns alike, so that the end is part of a score; by right answers of the original."""
-
         batch = self.sample(self.task.prompts("train")[: self.run.calibration.prompts], seed=0)
         self.verify(batch)
         prompts, texts = batch.texts(batch.calibrated(only_right=True))
@@ -104,18 +102,16 @@ class Crew:
         """Fill in the scores of the completions that take part in the calibration reward, both models at once."""
         denominators = {"anchor": self.anchor, "current": self.current, "none": None}
         self._anchor_logprobs(batch)  # starts now, is needed when learning
-        self._score(batch, self.run.knob.cal_on != "all", denominators[self.run.knob.denominator])
+        self._score(batch, self.run.knob.cal_on == "right", denominators[self.run.knob.denominator])
 
     def own_gap(self, batch: StepBatch) -> float:
         """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part."""
-
         answers([self.current.sync.remote(self._weights)])
-        self._score(batch, self.run.knob.cal_on != "all", denominator=self.current)
+        self._score(batch, self.run.knob.cal_on == "right", denominator=self.current)
         gaps_BG = batch.gaps(self.run.knob.normalization)
         return float(gaps_BG[~np.isnan(gaps_BG)].mean()) if batch.proxy_scores else float("nan")
 
     def _score(self, batch: StepBatch, only_right: bool, denominator: Any) -> None:
-
         taken_BG = batch.calibrated(only_right)
         prompts, texts = batch.texts(taken_BG)
         pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
@@ -142,7 +138,6 @@ class Crew:
 
     def sync(self, version: int) -> float:
         """Give the learner's weights to the engines; the largest deviation of their log-probabilities of a fixed text."""
-
         self._weights = self.learner.export(version, self.run.learner.bucket_mib * 2**20)
         needed = self.run.knob.denominator == "current"
         delivered = [self.current.sync.remote(self._weights)] if needed else []

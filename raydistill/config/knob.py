@@ -20,8 +20,8 @@ class KnobConfig(Strict):
     """What the proxy's score is compared with: the original teacher, the current one (eta > 0 only) or nothing (an ablation)."""
     normalization: Literal["per_byte", "per_token", "per_sequence"] = "per_byte"
     """Unit in which a sequence score is divided before the two scores are compared."""
-    cal_on: Literal["auto", "right", "all"] = "auto"
-    """Which samples take part in the calibration reward: those verified right, or all. `auto` is right where the verifier is binary."""
+    cal_on: Literal["right", "all"] = "right"
+    """Which samples take part in the calibration reward: those verified right, or all."""
     scale: Literal["std", "none"] = "std"
     """Divide a group's calibration reward by its standard deviation, or only subtract its mean (an ablation)."""
     min_spread: NonNegativeFloat = 1e-3

@@ -65,14 +65,6 @@ def prompt_means(values_BG: Sequence[Sequence[float]]) -> list[float]:
     return [math.fsum(row) / len(row) for row in values_BG]
 
 
-def clustered_estimate(values_BG: Sequence[Sequence[float]], confidence: float = 0.95) -> Estimate:
-    """Mean of all values with an interval that takes the prompts, not the samples, as independent (one seed, many prompts).
-
-    With equal cluster sizes this is the t interval over the prompts' means. Raises ValueError as `prompt_means` does.
-    """
-    return mean_estimate(prompt_means(values_BG), confidence)
-
-
 def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Mean of first - second over units that both share (the same prompts, or the same seeds), with its t interval.
 

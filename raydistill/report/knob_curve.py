@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raydistill.report.scores import Json
-from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bar, new_figure, to_png, to_svg
+from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bar, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,6 @@ def knob_curve_svg(reports: Sequence[Json]) -> str:
     """Students' and teacher's scores, sampled and greedy, and the teacher's KL, against eta. Raises ValueError without a report."""
     with drawing():
         return to_svg(_figure(reports), "Scores of students and teacher against eta, sampled and greedy, and the teacher's KL")
-
-
-def knob_curve_png(reports: Sequence[Json]) -> bytes:
-    """The same picture for places that do not show SVG."""
-    with drawing():
-        return to_png(_figure(reports))
 
 
 def _figure(reports: Sequence[Json]) -> Figure:

@@ -70,12 +70,6 @@ def to_svg(figure: Figure, label: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
-def to_png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def error_bar(low_high: list[float] | None, mean: float) -> list[list[float]]:
     """matplotlib's form of an interval; of no width where there is none."""
     low, high = low_high or (mean, mean)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from raydistill.evaluate.intervals import (
-    clustered_estimate,
     mean_estimate,
     paired_difference,
     prompt_means,
@@ -55,20 +54,20 @@ def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=30))
-def test_clustered_estimate_is_the_cluster_robust_one(rows: list[list[bool]]) -> None:
+def test_estimate_over_prompt_means_is_the_cluster_robust_one(rows: list[list[bool]]) -> None:
     """The sandwich variance of a mean with clusters, sum over clusters of (sum of residuals)^2, with its B / (B - 1) correction."""
     values = np.array(rows, dtype=float)
     b = len(rows)
     sandwich = ((values - values.mean()).sum(axis=1) ** 2).sum() / values.size**2 * b / (b - 1)
     half = stats.t.ppf(0.975, b - 1) * math.sqrt(sandwich)
-    estimate = clustered_estimate(rows)
+    estimate = mean_estimate(prompt_means(rows))
     assert estimate.n == b
     assert estimate.ci95 == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-9)
 
 
 def test_copies_of_a_sample_are_no_evidence() -> None:
-    once = clustered_estimate([[1.0], [0.0], [1.0], [1.0]])
-    copied = clustered_estimate([[1.0] * 50, [0.0] * 50, [1.0] * 50, [1.0] * 50])
+    once = mean_estimate(prompt_means([[1.0], [0.0], [1.0], [1.0]]))
+    copied = mean_estimate(prompt_means([[1.0] * 50, [0.0] * 50, [1.0] * 50, [1.0] * 50]))
     assert copied == once
 
 
@@ -150,7 +149,7 @@ def test_clustered_interval_covers_where_one_over_samples_would_not() -> None:
     for _ in range(600):
         difficulty = rng.beta(0.5, 0.5, size=40)
         rows = rng.random((40, 8)) < difficulty[:, None]
-        for hits, estimate in ((clustered, clustered_estimate(rows.tolist())), (naive, mean_estimate(rows.ravel().tolist()))):
+        for hits, estimate in ((clustered, mean_estimate(prompt_means(rows.tolist()))), (naive, mean_estimate(rows.ravel().tolist()))):
             low, high = estimate.ci95 or (1, 0)
             hits.append(low <= 0.5 <= high)
     assert np.mean(clustered) == pytest.approx(0.95, abs=0.036)
