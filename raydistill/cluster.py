@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from raydistill.environment import set_driver_environment
@@ -26,8 +27,9 @@ def connect(weights_bytes: int = 0) -> None:
         return
     if address := os.environ.get("RAY_ADDRESS"):
         try:
+            _knock(address)
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason(error)}); start it, or unset it") from None
         return
     ray.init(
@@ -36,6 +38,13 @@ def connect(weights_bytes: int = 0) -> None:
         logging_level=logging.WARNING,
         object_store_memory=OBJECT_STORE_BYTES + 3 * weights_bytes,
     )
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself would try for minutes. Addresses without a port are Ray's to find."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def capacity() -> dict[str, Any] | None:

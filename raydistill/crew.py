@@ -23,8 +23,9 @@ from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Verifier
 
-SYNC_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
-"""Nats by which an engine's log-probability of a token may differ from the learner's. bfloat16 keeps 8 bits of a logit."""
+SYNC_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
+"""Nats by which an engine's log-probability of a token may differ from the learner's. bfloat16 keeps 8 bits of a logit, steps of
+0.125 between 16 and 32; the demo's teacher was up to 0.24 apart."""
 
 
 class Crew:

@@ -30,6 +30,13 @@ def test_nobody_joins_the_cluster_of_a_run_without_its_token() -> None:
     assert "ConnectionError" in stranger.stderr
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_where_nobody_answers(address: str) -> None:
+    joining = [sys.executable, "-c", "from raydistill.cluster import connect; connect()"]
+    ended = subprocess.run(joining, env=ENVIRONMENT | {"RAY_ADDRESS": address}, capture_output=True, text=True, timeout=60, check=False)
+    assert f"InputError: RAY_ADDRESS={address}: no Ray cluster answers there" in ended.stderr
+
+
 @pytest.mark.parametrize("address", [None, "ray://somewhere"])
 def test_room_is_unknown_before_a_cluster_elsewhere_is_joined(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray

@@ -131,3 +131,13 @@ def test_the_same_seed_gives_the_same_run(run, finished, tmp_path):
     assert run("knob.eta=-1", *TINY, "--out", str(tmp_path / "again")).code == 0
     assert metrics(tmp_path / "again") == metrics(finished)
     assert report(tmp_path / "again") == report(finished)
+
+
+@pytest.mark.slow
+def test_engines_follow_the_learner_in_bfloat16(run, tmp_path):
+    ended = run("knob.eta=1", *TINY, "learner.dtype=bfloat16", "students=null", "--out", str(tmp_path / "low"))
+    assert ended.code == 0, ended.err
+    rows = metrics(tmp_path / "low")
+    assert len(rows) == 4
+    assert max(row["sync_deviation"] for row in rows) > 1e-3  # or it was not bfloat16
+    assert rows[-1]["kl_anchor"] > 1e-4
