@@ -1,0 +1,253 @@
+"""Losses on spans against loops, torch.distributions, TRL's GOLD and analytic gradients."""
+
+from __future__ import annotations
+
+import math
+from itertools import zip_longest
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Bernoulli, Categorical, kl_divergence
+
+from raydistill.models.text import encode_completion
+from raydistill.students.align import align
+from raydistill.students.cross_losses import gold_loss, span_kl_loss, span_logprobs, span_starts, uld_loss
+from raydistill.students.spelling import read_spelling, shared_ids
+from tests.students.small_tokenizers import small_tokenizer
+
+SEEDS = st.integers(0, 1000)
+STUDENT_SHARED_K, TEACHER_SHARED_K = torch.tensor([1, 2, 5, 8]), torch.tensor([3, 0, 4, 9])
+
+
+def _logits(seed: int, vocabulary: int, scale: float = 3.0, positions: int = 5) -> torch.Tensor:
+    return scale * torch.randn(positions, vocabulary, generator=torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.fixture
+def trl(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """GOLD's loss with the two vocabularies sharing the tokens of SHARED_K: sums over tokens, means over spans."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.gold.gold_trainer import ULDLoss
+
+    names = dict(zip(STUDENT_SHARED_K.tolist(), TEACHER_SHARED_K.tolist(), strict=True))
+    student = {f"both {names[id_]}" if id_ in names else f"student {id_}": id_ for id_ in range(11)}
+    teacher = {f"both {id_}" if id_ in names.values() else f"teacher {id_}": id_ for id_ in range(13)}
+    vocabularies = [SimpleNamespace(get_vocab=lambda vocabulary=vocabulary: vocabulary) for vocabulary in (student, teacher)]
+    config = SimpleNamespace(
+        uld_crossentropy_weight=0.0,
+        uld_distillation_weight=1.0,
+        uld_student_temperature=1.0,
+        uld_teacher_temperature=1.0,
+        uld_skip_student_eos=False,
+        uld_skip_teacher_eos=False,
+        use_extended_uld=True,
+        uld_token_merge_strategy="bayesian",
+        uld_use_hybrid_loss=False,
+        beta=0.0,
+        uld_hybrid_matched_weight=1.0,
+        uld_hybrid_unmatched_weight=1.0,
+    )
+
+    def loss(hybrid: bool, student_SV: torch.Tensor, teacher_SV: torch.Tensor) -> torch.Tensor:
+        config.uld_use_hybrid_loss = hybrid
+        spans = len(student_SV)
+        # A first token stands for the prompt, and logits after the last one are never looked at.
+        ids = torch.zeros(1, spans + 1, dtype=torch.long)
+        labels = ids.clone()
+        labels[:, 0] = -100
+        offsets = torch.tensor([[[0, 0], *([place, place + 1] for place in range(spans))]])
+        logits = (torch.cat([values, values[:1]])[None] for values in (student_SV, teacher_SV))
+        return spans * ULDLoss(config, *vocabularies)(*logits, labels, labels, ids, ids, offsets, offsets)
+
+    return loss
+
+
+@given(SEEDS, st.lists(st.integers(1, 4), min_size=1, max_size=6))
+def test_span_logprobs_are_those_of_a_loop(seed: int, lengths: list[int]) -> None:
+    logprobs_M = -torch.rand(sum(lengths), generator=torch.Generator().manual_seed(seed)).double()
+    starts = [sum(lengths[:place]) for place in range(len(lengths))]
+    expected = [sum(logprobs_M[start : start + length].tolist()) for start, length in zip(starts, lengths, strict=True)]
+    assert span_logprobs(logprobs_M, torch.tensor(lengths)).tolist() == pytest.approx(expected)
+    assert span_starts(torch.tensor(lengths)).tolist() == starts
+
+
+def test_spans_must_hold_all_tokens() -> None:
+    with pytest.raises(RuntimeError):
+        span_logprobs(torch.zeros(4), torch.tensor([2, 1]))
+
+
+@given(SEEDS)
+def test_span_kl_is_that_of_bernoullis(seed: int) -> None:
+    student_S, teacher_S = torch.rand(2, 7, generator=torch.Generator().manual_seed(seed)).double().clamp(1e-5, 1 - 1e-5)
+    expected = kl_divergence(Bernoulli(teacher_S), Bernoulli(student_S)).sum()
+    torch.testing.assert_close(span_kl_loss(student_S.log(), teacher_S.log()), expected, atol=1e-9, rtol=1e-9)
+
+
+@given(SEEDS)
+def test_span_kl_of_single_tokens_is_at_most_the_whole_kl(seed: int) -> None:
+    student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 11)
+    ids_S = torch.randint(11, (5, 1), generator=torch.Generator().manual_seed(seed))
+    logprobs = [values.log_softmax(-1).gather(1, ids_S)[:, 0] for values in (student_SV, teacher_SV)]
+    whole = kl_divergence(Categorical(logits=teacher_SV), Categorical(logits=student_SV)).sum()
+    assert 0 < span_kl_loss(*logprobs) < whole
+
+
+def test_span_kl_of_two_outcomes_is_the_whole_kl() -> None:
+    """Nothing is merged then."""
+    student_SV, teacher_SV = _logits(1, 2), _logits(2, 2)
+    whole = kl_divergence(Categorical(logits=teacher_SV), Categorical(logits=student_SV)).sum()
+    torch.testing.assert_close(span_kl_loss(student_SV.log_softmax(-1)[:, 1], teacher_SV.log_softmax(-1)[:, 1]), whole)
+
+
+@pytest.mark.parametrize("student", [0.0, 1e-6, -1e-8, -0.5, -90.0, -5000.0])
+@pytest.mark.parametrize("teacher", [0.0, 1e-6, -1e-8, -0.5, -90.0, -5000.0])
+def test_span_kl_is_finite_and_not_negative_in_float32(student: float, teacher: float) -> None:
+    """Rounding puts a certain token at 0 or just above it."""
+    student_S = torch.tensor([student], requires_grad=True)
+    loss = span_kl_loss(student_S, torch.tensor([teacher]))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert loss.item() >= 0
+    assert student_S.grad is not None
+    assert math.isfinite(student_S.grad.item())
+    if student == teacher:
+        assert loss.item() == 0
+
+
+def test_span_kl_raises_what_the_teacher_finds_likelier_and_lowers_the_rest() -> None:
+    student_S = torch.tensor([0.2, 0.2, 0.2]).log().requires_grad_()
+    span_kl_loss(student_S, torch.tensor([0.9, 0.2, 0.01]).log()).backward()
+    assert student_S.grad is not None
+    up, level, down = student_S.grad.tolist()
+    assert up == pytest.approx(-(0.9 - 0.2) / 0.8)
+    assert level == pytest.approx(0, abs=1e-6)
+    assert down == pytest.approx((0.2 - 0.01) / 0.8)
+
+
+@pytest.mark.parametrize("sizes", [(11, 13), (13, 11), (11, 11)])
+def test_uld_is_that_of_a_loop(sizes: tuple[int, int]) -> None:
+    student_SV, teacher_SV = _logits(1, sizes[0]), _logits(2, sizes[1])
+    expected = 0.0
+    for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
+        padded = [sorted(values + [0.0] * (13 - len(values))) for values in (student_V, teacher_V)]
+        expected += sum(abs(a - b) for a, b in zip(*padded, strict=True))
+    assert uld_loss(student_SV, teacher_SV).item() == pytest.approx(expected)
+
+
+@given(SEEDS)
+def test_uld_is_zero_whatever_the_order_of_the_vocabulary(seed: int) -> None:
+    logits_SV = _logits(seed, 11)
+    order_V = torch.randperm(11, generator=torch.Generator().manual_seed(seed))
+    assert uld_loss(logits_SV, logits_SV[:, order_V]).item() == pytest.approx(0, abs=1e-12)
+    assert uld_loss(logits_SV, _logits(seed + 1, 11)).item() > 0
+
+
+def test_uld_and_gold_are_those_of_trl(trl: Any) -> None:
+    """TRL's KL over shared tokens lacks the difference of the sums, without which it can be negative."""
+    student_SV, teacher_SV = _logits(3, 11), _logits(4, 13)
+    torch.testing.assert_close(uld_loss(student_SV, teacher_SV), trl(False, student_SV, teacher_SV), atol=1e-9, rtol=1e-9)
+    shared = student_SV.softmax(-1)[:, STUDENT_SHARED_K].sum() - teacher_SV.softmax(-1)[:, TEACHER_SHARED_K].sum()
+    ours = gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K)
+    torch.testing.assert_close(ours - shared, trl(True, student_SV, teacher_SV), atol=1e-6, rtol=1e-6)
+    assert abs(shared) > 0.1
+
+
+@given(SEEDS)
+def test_gold_is_that_of_a_loop(seed: int) -> None:
+    student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 13)
+    pairs = dict(zip(STUDENT_SHARED_K.tolist(), TEACHER_SHARED_K.tolist(), strict=True))
+    expected = 0.0
+    for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
+        shared = [(student_V[one], teacher_V[other]) for one, other in pairs.items()]
+        expected += sum(q * math.log(q / p) - q + p for p, q in shared)
+        others = (
+            [p for id_, p in enumerate(student_V) if id_ not in pairs],
+            [q for id_, q in enumerate(teacher_V) if id_ not in pairs.values()],
+        )
+        expected += sum(abs(p - q) for p, q in zip_longest(*(sorted(values)[::-1] for values in others), fillvalue=0.0))
+    assert gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() == pytest.approx(expected)
+
+
+@given(SEEDS)
+def test_a_text_under_one_tokenizer_has_the_plain_losses_of_its_tokens(seed: int) -> None:
+    """From the text on: alignment, spans and shared tokens change nothing, but for special tokens, which no text becomes."""
+    tokenizer, text = small_tokenizer("byte-level"), "the answer 日本語 🙂"
+    spelling, end = read_spelling("m", tokenizer), tokenizer.eos_token_id
+    ids_M = torch.tensor([*encode_completion(tokenizer, text), end])
+    spans = align(spelling.spell(ids_M.tolist()), spelling.spell(ids_M.tolist()), text, ended=True)
+    lengths_S = torch.tensor([len(span.student) for span in spans])
+    student_MV, teacher_MV = _logits(seed, 400, positions=len(ids_M)), _logits(seed + 1, 400, positions=len(ids_M))
+    for logits_MV in (student_MV, teacher_MV):
+        logits_MV[:, sorted(spelling.special_ids - {end})] = -50.0
+    students, teachers = (Categorical(logits=logits_MV) for logits_MV in (student_MV, teacher_MV))
+    shared_K = [torch.tensor(ids) for ids in shared_ids(spelling, spelling, end, end)]
+    starts_S = span_starts(lengths_S)
+    gold = gold_loss(student_MV[starts_S], teacher_MV[starts_S], *shared_K)
+    torch.testing.assert_close(gold, kl_divergence(teachers, students).sum(), atol=1e-5, rtol=0)
+    span_kl = span_kl_loss(*(span_logprobs(side.log_prob(ids_M), lengths_S) for side in (students, teachers)))
+    bernoullis = [Bernoulli(side.log_prob(ids_M).exp()) for side in (teachers, students)]
+    torch.testing.assert_close(span_kl, kl_divergence(*bernoullis).sum(), atol=1e-5, rtol=0)
+
+
+@given(SEEDS, st.floats(0.1, 10))
+def test_gold_with_one_tokenizer_is_plain_kl(seed: int, scale: float) -> None:
+    """Whatever order either vocabulary has."""
+    student_SV, teacher_SV = _logits(seed, 11, scale), _logits(seed + 1, 11, scale)
+    order_V = torch.randperm(11, generator=torch.Generator().manual_seed(seed))
+    expected = kl_divergence(Categorical(logits=teacher_SV), Categorical(logits=student_SV)).sum()
+    loss = gold_loss(student_SV[:, order_V], teacher_SV, torch.arange(11), order_V)
+    torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
+
+
+@given(SEEDS)
+def test_gold_with_nothing_shared_is_uld(seed: int) -> None:
+    student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 13)
+    nothing_K = torch.tensor([], dtype=torch.long)
+    torch.testing.assert_close(gold_loss(student_SV, teacher_SV, nothing_K, nothing_K), uld_loss(student_SV, teacher_SV))
+
+
+@given(SEEDS, st.floats(0.1, 50))
+def test_gold_is_positive_unless_the_models_agree(seed: int, scale: float) -> None:
+    student_SV, teacher_SV = _logits(seed, 11, scale), _logits(seed + 1, 13, scale)
+    assert gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() > 0
+    agreeing_SV = torch.full((5, 13), -torch.inf).double()
+    agreeing_SV[:, TEACHER_SHARED_K] = student_SV[:, STUDENT_SHARED_K]
+    agreeing_SV[:, [1, 2, 5, 6, 7, 8, 10]] = student_SV[:, [10, 9, 7, 6, 4, 3, 0]]
+    assert gold_loss(student_SV, agreeing_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() == pytest.approx(0, abs=1e-9)
+
+
+LOSSES = {
+    "uld": uld_loss,
+    "gold": lambda student_SV, teacher_SV: gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K),
+    "span kl": lambda student_MV, teacher_MV: span_kl_loss(
+        span_logprobs(student_MV.log_softmax(-1)[:, 4], torch.tensor([2, 3])),
+        span_logprobs(teacher_MV.log_softmax(-1)[:, 7], torch.tensor([4, 1])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_by_finite_differences_reach_the_student_alone(name: str) -> None:
+    student_SV, teacher_SV = _logits(5, 11).requires_grad_(), _logits(6, 13).requires_grad_()
+    assert torch.autograd.gradcheck(lambda logits_SV: LOSSES[name](logits_SV, teacher_SV.detach()), student_SV)
+    LOSSES[name](student_SV, teacher_SV).backward()
+    assert student_SV.grad is not None
+    assert student_SV.grad.abs().sum() > 0
+    assert teacher_SV.grad is None
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_descent_on_the_loss_brings_the_student_to_the_teacher(name: str) -> None:
+    student_SV, teacher_SV = _logits(7, 11).requires_grad_(), _logits(8, 13)
+    before = LOSSES[name](student_SV, teacher_SV).item()
+    optimizer = torch.optim.Adam([student_SV], lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = LOSSES[name](student_SV, teacher_SV)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * before
