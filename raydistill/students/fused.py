@@ -1,0 +1,99 @@
+"""Distillation losses from hidden states, in chunks of positions: the logits of all positions are never held at once.
+
+The extra memory is that of a few (chunk, V) tensors and of the gradients, whatever M is. Each chunk's gradient is computed right after
+its loss, in the forward pass, so that no logits are kept or computed twice.
+
+Axes: M, positions; V, vocabulary; D, the student's width; E, the teacher's; m, the positions of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raydistill.students.losses import TopKLoss, jsd_loss, teacher_topk, topk_jsd_loss
+
+_CHUNK = 128
+"""Positions. The memory grows with it; with fewer, the products with a wide head take longer (benchmarks/fused_loss.py)."""
+
+LogitsLoss = Callable[[Tensor, Tensor], Tensor]
+"""A sum over positions, from the logits (m, V) of the student and the teacher."""
+
+
+def fused_jsd_loss(
+    student_hidden_MD: Tensor,
+    student_head_VD: Tensor,
+    teacher_hidden_ME: Tensor,
+    teacher_head_VE: Tensor,
+    jsd_beta: float,
+    temperature: float = 1.0,
+    chunk: int = _CHUNK,
+) -> Tensor:
+    """`jsd_loss` of the logits hidden @ head.T. Gradients reach the student's hidden states and head.
+
+    `chunk` positions are computed at a time, which changes nothing but rounding. Raises ValueError as `jsd_loss` does, and if chunk < 1.
+    """
+
+    def loss(student_mV: Tensor, teacher_mV: Tensor) -> Tensor:
+        return jsd_loss(student_mV, teacher_mV, jsd_beta, temperature)
+
+    return _ChunkedLoss.apply(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, loss, chunk)
+
+
+def fused_topk_jsd_loss(
+    student_hidden_MD: Tensor,
+    student_head_VD: Tensor,
+    teacher_hidden_ME: Tensor,
+    teacher_head_VE: Tensor,
+    k: int,
+    jsd_beta: float,
+    temperature: float = 1.0,
+    chunk: int = _CHUNK,
+) -> TopKLoss:
+    """`topk_jsd_loss` of the logits hidden @ head.T, with the teacher's top k. Gradients and errors as in `fused_jsd_loss`."""
+    mass = torch.zeros((), dtype=teacher_hidden_ME.dtype, device=teacher_hidden_ME.device)
+
+    def loss(student_mV: Tensor, teacher_mV: Tensor) -> Tensor:
+        result = topk_jsd_loss(student_mV, teacher_topk(teacher_mV, k, temperature), jsd_beta, temperature)
+        mass.add_(result.mass)
+        return result.loss
+
+    total = _ChunkedLoss.apply(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, loss, chunk)
+    return TopKLoss(total, mass)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_MD: Tensor, head_VD: Tensor, teacher_hidden_ME: Tensor, teacher_head_VE: Tensor, loss: LogitsLoss, chunk: int
+    ) -> Tensor:
+        if chunk < 1:
+            raise ValueError(f"chunk must be at least 1, not {chunk}")
+        hidden_gradient_MD = torch.empty_like(hidden_MD) if ctx.needs_input_grad[0] else None
+        head_gradient_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), dtype=hidden_MD.dtype, device=hidden_MD.device)
+        for start in range(0, len(hidden_MD), chunk):
+            rows = slice(start, start + chunk)
+            value, gradient_mV = _loss_and_gradient(loss, hidden_MD[rows] @ head_VD.T, teacher_hidden_ME[rows] @ teacher_head_VE.T)
+            total += value
+            if hidden_gradient_MD is not None:
+                hidden_gradient_MD[rows] = gradient_mV @ head_VD
+            if head_gradient_VD is not None:
+                head_gradient_VD.addmm_(gradient_mV.T, hidden_MD[rows])
+        ctx.save_for_backward(hidden_gradient_MD, head_gradient_VD)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (None if gradient is None else upstream * gradient for gradient in ctx.saved_tensors)
+        return (*gradients, None, None, None, None)
+
+
+def _loss_and_gradient(loss: LogitsLoss, student_mV: Tensor, teacher_mV: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        value = loss(student_mV.requires_grad_(), teacher_mV)
+    return value.detach(), torch.autograd.grad(value, student_mV)[0]
