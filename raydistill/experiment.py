@@ -12,7 +12,7 @@ from typing import Any
 from raydistill.calibrate import calibrate, prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
-from raydistill.config.students import SeqKD, StudentsConfig
+from raydistill.config.students import GKD, MethodConfig, SeqKD, StudentsConfig
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.files import whole_folder, write_whole
@@ -85,10 +85,10 @@ class Experiment:
             return collect_traces(self.crew, self._trace_prompts(seed), seed, _trace_file(folder, seed))
 
     def _trace_prompts(self, seed: int) -> list[Prompt]:
-        """As many as SeqKD wants; without it enough to tell what the traces are like."""
+        """As many as the students want; where they want none, enough to tell what the traces are like."""
         methods = self.run.students.methods if self.run.students else ()
         enough = min(PROBED_PROMPTS, len(evaluation_prompts(self.run, self.crew)))
-        count = max((m.samples for m in methods if isinstance(m, SeqKD)), default=enough)
+        count = max((m.traces for m in methods), default=0) or enough
         return prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
 
     def _students(self, original: list[TraceSet], calibrated: list[TraceSet]) -> dict[str, Evaluation]:
@@ -133,7 +133,7 @@ class Experiment:
             students=tuple(
                 StudentFacts(
                     method=method.method,
-                    samples=method.samples if isinstance(method, SeqKD) else method.steps * method.batch,
+                    samples=method.completions,
                     steps=method.steps,
                     control=tuple(evaluations[f"control-{method.method}-{seed}"] for seed in self.run.seeds),
                     calibrated=tuple(evaluations[f"{method.method}-{seed}"] for seed in self.run.seeds),
@@ -167,17 +167,19 @@ class StudentJobs:
                 yield self._taught(shared / f"control-{name}", seed, method, original[place], self.teacher.model)
                 yield self._taught(self.folder.student(name), seed, method, calibrated[place], str(self.folder.seed(seed).teacher))
 
-    def _taught(self, out: Path, seed: int, method: Any, traces: TraceSet, teacher: str) -> StudentJob:
-        if isinstance(method, SeqKD):
-            return self._job(out, seed, method, traces=traces.traces[: method.samples])
-        texts = tuple(prompt.text for prompt in self.crew.task.prompts("train"))
-        return self._job(out, seed, method, teacher=self.teacher.model_copy(update={"model": teacher}), train_prompts=texts)
+    def _taught(self, out: Path, seed: int, method: MethodConfig, traces: TraceSet, teacher: str) -> StudentJob:
+        data: dict[str, Any] = {"traces": traces.traces[: method.traces]}
+        if not isinstance(method, SeqKD):
+            data["teacher"] = self.teacher.model_copy(update={"model": teacher})
+        if isinstance(method, GKD):
+            data["train_prompts"] = tuple(prompt.text for prompt in self.crew.task.prompts("train"))
+        return self._job(out, seed, method, **data)
 
     def _gold(self, count: int, seed: int) -> tuple[Trace, ...]:
         prompts = prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
         return tuple(Trace(prompt.text, prompt.gold, True) for prompt in prompts if prompt.gold)
 
-    def _job(self, out: Path, seed: int, method: Any, **data: Any) -> StudentJob:
+    def _job(self, out: Path, seed: int, method: MethodConfig | None, **data: Any) -> StudentJob:
         return StudentJob(
             out=out,
             student=self.student,

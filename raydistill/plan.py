@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raydistill.cluster import capacity
 from raydistill.config.run import Run
+from raydistill.config.students import SeqKD
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
@@ -39,6 +40,7 @@ def check(run: Run) -> Lineup:
     lineup = line_up(run)
     task = make_task(run.task)
     _require_small_vocabulary(run, lineup)
+    _require_comparable_students(run, lineup)
     texts: list[str] = []
     for split in ("train", run.evaluation.split):
         prompts = task.prompts(split)
@@ -57,6 +59,14 @@ def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
             f"learner.kl_estimator: 'exact' sums over the vocabulary, and teacher.model has {vocabulary:,} tokens; "
             f"use 'k3' above {LARGEST_DISTRIBUTION:,}"
         )
+
+
+def _require_comparable_students(run: Run, lineup: Lineup) -> None:
+    from raydistill.students.job import require_one_vocabulary
+
+    for method in run.students.methods if run.students else ():
+        if lineup.student and not isinstance(method, SeqKD):
+            require_one_vocabulary(method.method, lineup.student.config.model, lineup.teacher.config.model)
 
 
 def _check_context(run: Run, lineup: Lineup, texts: list[str]) -> None:

@@ -23,3 +23,11 @@ DEMO = Path("configs/demo.yaml")
 def test_a_context_too_short_for_prompt_and_completion(overrides: list[str], names: str) -> None:
     with pytest.raises(InputError, match=rf"calibration\.max_new_tokens: .*{names}"):
         check(load_run(DEMO, overrides))
+
+
+@pytest.mark.parametrize("method", ["kd", "gkd"])
+def test_a_student_whose_tokens_are_not_the_teachers(method: str) -> None:
+    overrides = ["proxy.model=demo:student", "students.model.model=demo:proxy", f"students.methods=[{{method: {method}}}]"]
+    with pytest.raises(InputError, match=rf"^students\.model: {method} needs the teacher's vocabulary"):
+        check(load_run(DEMO, overrides))
+    check(load_run(DEMO, [*overrides[:2], "students.methods=[{method: seqkd}]"]))

@@ -9,36 +9,84 @@ from pydantic import Field, field_validator
 from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 from raydistill.config.models import ModelConfig
 
+Share = Annotated[float, Field(ge=0, le=1)]
 
-class SeqKD(Strict):
+
+class Training(Strict):
+    """How long and how fast a student is trained."""
+
+    steps: PositiveInt = 250
+    """Optimiser steps."""
+    batch: PositiveInt = 32
+    """Completions a step."""
+    lr: PositiveFloat = 2e-3
+    """Peak learning rate."""
+
+
+class SeqKD(Training):
     """Supervised fine-tuning on the teacher's sampled completions. `sft_gold` is the same on the task's gold completions."""
 
     method: Literal["seqkd"]
     """Selects this method."""
     samples: PositiveInt = 2048
     """Traces, one for each of as many train prompts, drawn again in order where there are fewer prompts."""
-    steps: PositiveInt = 250
-    """Optimiser steps."""
-    batch: PositiveInt = 32
-    """Traces a step."""
-    lr: PositiveFloat = 2e-3
-    """Peak learning rate."""
+
+    @property
+    def traces(self) -> int:
+        """How many of the teacher's completions a student is given."""
+        return self.samples
+
+    @property
+    def completions(self) -> int:
+        """How many completions, whoever sampled them, a student learns from; on average where that is left to chance."""
+        return self.samples
 
 
-class GKD(Strict):
-    """On-policy distillation: reverse KL(student || teacher) on completions that the student samples."""
+class KD(Training):
+    """A divergence between the student's and the teacher's distributions at each token of the teacher's sampled completions."""
+
+    method: Literal["kd"]
+    """Selects this method."""
+    samples: PositiveInt = 2048
+    """Traces, as for seqkd."""
+    jsd_beta: Share = 0.0
+    """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+    temperature: PositiveFloat = 1.0
+    """Softens both distributions."""
+
+    @property
+    def traces(self) -> int:
+        return self.samples
+
+    @property
+    def completions(self) -> int:
+        return self.samples
+
+
+class GKD(Training):
+    """On-policy distillation: a divergence on completions that the student samples, by default the reverse KL(student || teacher)."""
 
     method: Literal["gkd"]
     """Selects this method."""
-    steps: PositiveInt = 250
-    """Optimiser steps."""
-    batch: PositiveInt = 32
-    """Completions a step, one a prompt."""
-    lr: PositiveFloat = 2e-3
-    """Peak learning rate."""
+    on_policy: Share = 1.0
+    """GKD's lambda: how likely a step is to use completions that the student samples now, and not the teacher's of `samples`."""
+    samples: PositiveInt = 2048
+    """Traces, as for seqkd, where on_policy is below 1."""
+    jsd_beta: Share = 1.0
+    """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+    temperature: PositiveFloat = 1.0
+    """Softens both distributions. The student samples at 1 all the same."""
+
+    @property
+    def traces(self) -> int:
+        return self.samples if self.on_policy < 1 else 0
+
+    @property
+    def completions(self) -> int:
+        return self.traces + round(self.on_policy * self.steps * self.batch)
 
 
-MethodConfig = Annotated[SeqKD | GKD, Field(discriminator="method")]
+MethodConfig = Annotated[SeqKD | KD | GKD, Field(discriminator="method")]
 
 
 class StudentsConfig(Strict):

@@ -1,8 +1,9 @@
-"""Trains one student in place: on given traces (SeqKD, sft_gold), or on its own completions against a teacher (GKD)."""
+"""Trains one student in place: on the tokens of given traces (SeqKD, sft_gold), or towards a teacher's distributions (KD, GKD)."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from raydistill.errors import RunError
 from raydistill.rollout.completion import Sampling, TokenPrompt, sample_seed
 from raydistill.students.batches import Batch, pad, seeded_order
 from raydistill.students.data import Encoded
-from raydistill.students.losses import reverse_kl_loss, sft_loss
+from raydistill.students.losses import jsd_loss, sft_loss
 
 if TYPE_CHECKING:
     from raydistill.rollout.engine import Engine
@@ -46,6 +47,26 @@ class PromptPair:
     teacher_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class TracePair:
+    """A trace of the teacher's, after the prompt as the student reads it and as the teacher does."""
+
+    student: Encoded
+    teacher: Encoded
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a student minimises towards its teacher, and on whose completions."""
+
+    jsd_beta: float
+    """As in `jsd_loss`: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+    on_policy: float
+    """GKD's lambda (Agarwal et al. 2024, algorithm 1): how likely a step is to use completions that the student samples."""
+    temperature: float = 1.0
+    """Of both distributions in the divergence; the student samples at 1."""
+
+
 def learning_rate_factor(step: int, steps: int) -> float:
     """Factor of the peak learning rate at `step` (from 0): up in a line over the first tenth, then down in a line towards 0."""
     warmup = math.ceil(_WARMUP * steps)
@@ -62,28 +83,44 @@ def sft(model: Any, traces: Sequence[Encoded], recipe: Recipe) -> list[float]:
     return [optimiser.step(_sft_pieces(model, data.rows(rows), recipe)) for rows in _order(len(traces), recipe)]
 
 
-def gkd(model: Any, engine: Engine, teacher: Any, prompts: Sequence[PromptPair], recipe: Recipe, max_new_tokens: int) -> list[float]:
-    """Train `model` by the exact reverse KL(student || teacher) on completions that it samples itself, fresh ones in each step.
+def gkd(
+    model: Any,
+    engine: Engine,
+    teacher: Any,
+    prompts: Sequence[PromptPair],
+    traces: Sequence[TracePair],
+    recipe: Recipe,
+    objective: Objective,
+    max_new_tokens: int,
+) -> list[float]:
+    """Train `model` by the exact divergence from `teacher`, both over the whole vocabulary, at each token of a step's completions.
 
-    `engine` holds a copy of the model and is given its weights before each step. Both models are in evaluation mode and share
-    the vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
+    A step has the student complete `prompts` or takes `traces`, by chance: with `on_policy` at 0, which is teacher-forced KD, the
+    prompts are not needed, and at 1 the traces are not.
+    `engine` holds a copy of the model and is given its weights before it samples. Both models are in evaluation mode and share the
+    vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
     """
     optimiser = _Optimiser(model, recipe)
+    coin = random.Random(sample_seed(recipe.seed, "coin", 0))
+    asked, given = _order(len(prompts), recipe), _order(len(traces), recipe)
     losses = []
-    for step, rows in enumerate(_order(len(prompts), recipe)):
-        chosen = [prompts[row] for row in rows]
-        engine.load_weights(step, model.named_parameters())
-        sampled_N = _on_policy(engine, chosen, Sampling(1, max_new_tokens, seed=sample_seed(recipe.seed, "on-policy", step)), step)
-        own = pad([Encoded(prompt.student_ids, ids) for prompt, ids in zip(chosen, sampled_N, strict=True)])
-        teachers = pad([Encoded(prompt.teacher_ids, ids) for prompt, ids in zip(chosen, sampled_N, strict=True)])
-        losses.append(optimiser.step(_reverse_kl_pieces(model, own, teacher, teachers, recipe)))
+    for step in range(recipe.steps):
+        if coin.random() < objective.on_policy:
+            engine.load_weights(step, model.named_parameters())
+            sampling = Sampling(1, max_new_tokens, seed=sample_seed(recipe.seed, "on-policy", step))
+            pairs = _on_policy(engine, [prompts[row] for row in next(asked)], sampling, step)
+        else:
+            pairs = [traces[row] for row in next(given)]
+        own, teachers = pad([pair.student for pair in pairs]), pad([pair.teacher for pair in pairs])
+        losses.append(optimiser.step(_divergence_pieces(model, own, teacher, teachers, recipe, objective)))
     return losses
 
 
-def _on_policy(engine: Engine, prompts: Sequence[PromptPair], sampling: Sampling, version: int) -> list[tuple[int, ...]]:
-    """One completion of each prompt, as token ids. Its stream is set by its place, so that a prompt may occur twice in a step."""
+def _on_policy(engine: Engine, prompts: Sequence[PromptPair], sampling: Sampling, version: int) -> list[TracePair]:
+    """One completion of each prompt. Its stream is set by its place, so that a prompt may occur twice in a step."""
     asked = [TokenPrompt(str(place), prompt.student_ids) for place, prompt in enumerate(prompts)]
-    return [samples[0].token_ids for samples in engine.generate(asked, sampling, version)]
+    sampled = [samples[0].token_ids for samples in engine.generate(asked, sampling, version)]
+    return [TracePair(Encoded(p.student_ids, ids), Encoded(p.teacher_ids, ids)) for p, ids in zip(prompts, sampled, strict=True)]
 
 
 def completion_logits(model: Any, batch: Batch) -> torch.Tensor:
@@ -104,7 +141,9 @@ def _sft_pieces(model: Any, batch: Batch, recipe: Recipe) -> Iterator[torch.Tens
         yield sft_loss(logits_MV, piece.completion_ids.to(logits_MV.device)) / batch.tokens
 
 
-def _reverse_kl_pieces(model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe) -> Iterator[torch.Tensor]:
+def _divergence_pieces(
+    model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe, objective: Objective
+) -> Iterator[torch.Tensor]:
     """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
     for rows in own.pieces(recipe.micro_batch_tokens):
         with torch.no_grad():
@@ -112,7 +151,8 @@ def _reverse_kl_pieces(model: Any, own: Batch, teacher: Any, teachers: Batch, re
         student_MV = completion_logits(model, own.rows(rows))
         # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
         shared = min(student_MV.shape[1], teacher_MV.shape[1])
-        yield reverse_kl_loss(student_MV[:, :shared], teacher_MV[:, :shared]) / own.tokens
+        loss = jsd_loss(student_MV[:, :shared], teacher_MV[:, :shared], objective.jsd_beta, objective.temperature)
+        yield loss / own.tokens
 
 
 class _Optimiser:

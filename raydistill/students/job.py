@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.models import ModelConfig
-from raydistill.config.students import GKD, SeqKD
+from raydistill.config.students import GKD, KD, MethodConfig, SeqKD
 from raydistill.config.task import VerifierConfig
 from raydistill.errors import InputError
 from raydistill.evaluate.evaluation import Evaluation
@@ -32,7 +32,7 @@ class StudentJob:
     """Folder for the student, its evaluation included. Its name stands for the student in messages."""
     student: ModelConfig
     """The student before distillation."""
-    method: SeqKD | GKD | None
+    method: MethodConfig | None
     """None evaluates the student as it is. SeqKD is also what `sft_gold` is done by, with gold traces."""
     seed: int
     task: Task
@@ -46,17 +46,19 @@ class StudentJob:
     """Tokens, padding included, in one forward and backward pass."""
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     traces: tuple[Trace, ...] = ()
-    """For SeqKD."""
+    """Where the method wants any; at least one."""
     teacher: ModelConfig | None = None
-    """For GKD."""
+    """For KD and GKD."""
     train_prompts: tuple[str, ...] = ()
     """For GKD: texts of the prompts that the student completes."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.method, SeqKD) and not self.traces:
-            raise ValueError("seqkd needs traces")
-        if isinstance(self.method, GKD) and not (self.teacher and self.train_prompts):
-            raise ValueError("gkd needs a teacher and train prompts")
+        if self.method and self.method.traces and not self.traces:
+            raise ValueError(f"{self.method.method} needs traces")
+        if isinstance(self.method, KD | GKD) and not self.teacher:
+            raise ValueError(f"{self.method.method} needs a teacher")
+        if isinstance(self.method, GKD) and not self.train_prompts:
+            raise ValueError("gkd needs train prompts")
 
     @property
     def digest(self) -> str:
@@ -121,30 +123,37 @@ def _reader(section: str, config: ModelConfig) -> Reader:
     return Reader(tokenizer, facts.template, config.prompt_format, end_id)
 
 
-def _train(job: StudentJob, method: SeqKD | GKD, reader: Reader, model: Any, engine: Engine) -> None:
+def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, engine: Engine) -> None:
     from raydistill.models.load import load_model
-    from raydistill.students.distil import PromptPair, Recipe, gkd, sft
+    from raydistill.students.data import Encoded
+    from raydistill.students.distil import Objective, PromptPair, Recipe, TracePair, gkd, sft
 
     recipe = Recipe(method.steps, method.batch, method.lr, job.seed, job.micro_batch_tokens)
+    encoded = [reader.trace(trace) for trace in job.traces]
     if isinstance(method, SeqKD):
-        sft(model, [reader.trace(trace) for trace in job.traces], recipe)
+        sft(model, encoded, recipe)
         return
     assert job.teacher is not None  # noqa: S101
     teachers = _reader("teacher", job.teacher)
-    _require_one_vocabulary(job.student, reader, job.teacher, teachers)
+    require_one_vocabulary(method.method, job.student.model, job.teacher.model)
     pairs = [PromptPair(reader.prompt(text), teachers.prompt(text)) for text in job.train_prompts]
+    read = [Encoded(teachers.prompt(trace.prompt_text), own.completion_ids) for trace, own in zip(job.traces, encoded, strict=True)]
+    traces = [TracePair(own, other) for own, other in zip(encoded, read, strict=True)]
     teacher: Any = load_model(job.teacher.model)
-    gkd(model, engine, teacher.to(model.device), pairs, recipe, job.max_new_tokens)
+    objective = Objective(method.jsd_beta, method.on_policy if isinstance(method, GKD) else 0.0, method.temperature)
+    gkd(model, engine, teacher.to(model.device), pairs, traces, recipe, objective, job.max_new_tokens)
 
 
-def _require_one_vocabulary(student: ModelConfig, reader: Reader, teacher: ModelConfig, teachers: Reader) -> None:
-    """Reverse KL compares two distributions token by token."""
-    own, other = reader.tokenizer.get_vocab(), teachers.tokenizer.get_vocab()
+def require_one_vocabulary(method: str, student: str, teacher: str) -> None:
+    """Raises InputError where the distributions of two models, given by their folders, cannot be compared token by token."""
+    from raydistill.models.load import load_tokenizer
+
+    own, other = (load_tokenizer(model).get_vocab() for model in (student, teacher))
     if own != other:
         shared = len(own.items() & other.items())
         raise InputError(
-            f"students.model: gkd needs the teacher's vocabulary, but {student.model} shares {shared} of its {len(own)} tokens with "
-            f"the {len(other)} of {teacher.model}; use seqkd, or a student of the teacher's family"
+            f"students.model: {method} needs the teacher's vocabulary, but {student} shares {shared} of its {len(own)} tokens with "
+            f"the {len(other)} of {teacher}; use seqkd, or a student of the teacher's family"
         )
 
 

@@ -23,18 +23,10 @@ def sft_loss(logits_MV: Tensor, token_ids_M: Tensor) -> Tensor:
     return cross_entropy(logits_MV, token_ids_M, reduction="sum")
 
 
-def reverse_kl_loss(student_logits_MV: Tensor, teacher_logits_MV: Tensor) -> Tensor:
-    """KL(student || teacher) over the vocabulary at each of M positions, in nats, summed; exact, not estimated from the sampled token.
-
-    The loss of GKD at lambda = 1 (Agarwal et al. 2024, eq. 4 with D = reverse KL).
-    """
-    return jsd_loss(student_logits_MV, teacher_logits_MV, jsd_beta=1.0)
-
-
 def jsd_loss(student_logits_MV: Tensor, teacher_logits_MV: Tensor, jsd_beta: float, temperature: float = 1.0) -> Tensor:
     """Generalised Jensen-Shannon divergence over the vocabulary at each of M positions, summed (see `generalised_jsd`).
 
-    KL(teacher || student) at jsd_beta = 0, KL(student || teacher) at 1: the convention of GKD and TRL. Raises ValueError
+    KL(teacher || student) at jsd_beta = 0, KL(student || teacher) at 1, as in GKD (Agarwal et al. 2024) and TRL. Raises ValueError
     if jsd_beta is not in [0, 1] or the temperature is not positive and finite.
     """
     student_MV = log_probabilities(student_logits_MV, temperature)
@@ -100,10 +92,10 @@ def sampled_reverse_kl_loss(student_logits_MV: Tensor, teacher_logprobs_M: Tenso
     """The estimate log student(y) - log teacher(y), summed, of KL(student || teacher) from tokens y that the student sampled.
 
     Its gradient is the policy gradient with minus the log-ratio for a reward, (log student(y) - log teacher(y)) grad log student(y),
-    whose mean over y is the gradient of `reverse_kl_loss`. It estimates, from one token, what MiniLLM (Gu et al. 2023,
+    whose mean over y is the gradient of `jsd_loss` at 1. It estimates, from one token, what MiniLLM (Gu et al. 2023,
     arXiv 2306.08543, sec. 2.2) calls the single-step part and sums over the vocabulary; the rewards of later tokens, the length
     normalisation and the sampling from a mixture with the teacher are left out. Needs the teacher's log-probability of the one
-    token only, where `reverse_kl_loss`, with less variance, needs the vocabulary's.
+    token only, where `jsd_loss`, with less variance, needs the vocabulary's.
     """
     student_M = student_logits_MV.log_softmax(-1).gather(-1, token_ids_M[:, None])[:, 0]
     log_ratio_M = (student_M - teacher_logprobs_M).detach()

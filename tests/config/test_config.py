@@ -44,6 +44,14 @@ def write(tmp_path: Path, data=MINIMAL) -> Path:
         (["seeds=[1]", "seeds.3=1"], ["'seeds.3=1'", "index from 0 to 0"]),
         (["seeds=[1]", "seeds.0.x=1"], ["'seeds.0.x=1'", "no fields"]),
         (["name.x=1", "name=a", "name.y=1"], ["'name.y=1'", "no fields"]),
+        (
+            ["students.model.model=demo:student", "students.methods=[{method: gkd, on_policy: 1.5}]"],
+            ["students.methods.0", "on_policy", "less than or equal to 1"],
+        ),
+        (
+            ["students.model.model=demo:student", "students.methods=[{method: kd, jsd_beta: -0.1}]"],
+            ["students.methods.0", "jsd_beta", "greater than or equal to 0"],
+        ),
         (["students.model.model=demo:student", "students.methods=[{method: sekd}]"], ["students.methods.0", "sekd", "seqkd"]),
     ],
 )

@@ -35,7 +35,7 @@ def test_the_folder_is_as_the_contract_says(finished):
     for name in ("config.yaml", "metrics.jsonl", "report.json", "report.html", "teacher/model.safetensors", "teacher/config.json"):
         assert (finished / name).is_file(), name
     students = {path.name for path in (finished / "students").iterdir()}
-    assert students == {"base", "sft_gold-1", "seqkd-1", "gkd-1", "control-seqkd-1", "control-gkd-1"}
+    assert students == {f"{name}-1" for name in ("sft_gold", "seqkd", "kd", "gkd", "control-seqkd", "control-kd", "control-gkd")} | {"base"}
     assert (finished / "students" / "control-gkd-1" / "model.safetensors").is_file()
 
 
@@ -67,7 +67,7 @@ def test_the_report_has_the_contract_s_shape(finished):
     data = report(finished)
     assert data["knob"] == {"eta": -1.0}
     assert set(data) >= {"task", "split", "knob", "teacher", "baselines", "students", "claims"}
-    assert [student["method"] for student in data["students"]] == ["seqkd", "gkd"]
+    assert [student["method"] for student in data["students"]] == ["seqkd", "kd", "gkd"]
     assert data["teacher"]["original"]["sampled"]["n"] == 48
     seconds = json.loads((finished / "report.json").read_text())["seconds"]
     assert all(seconds[phase] > 0 for phase in ("total", "calibrate", "distil", "evaluate"))

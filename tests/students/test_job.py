@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from raydistill.config.models import ModelConfig
-from raydistill.config.students import GKD, SeqKD
+from raydistill.config.students import GKD, KD, SeqKD
 from raydistill.errors import InputError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.models.load import load_model
@@ -53,6 +53,10 @@ def gkd_fields(untrained: Path) -> dict[str, object]:
     }
 
 
+def kd_fields(untrained: Path) -> dict[str, object]:
+    return {"method": KD(method="kd", steps=2, batch=4), "teacher": ModelConfig(model=str(untrained / "teacher"))}
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -81,9 +85,9 @@ def test_a_student_learns_its_traces_and_the_evaluation_says_so(make_job: MakeJo
     assert evaluation.styles == {"other": 1.0}
 
 
-@pytest.mark.parametrize("method", ["seqkd", "gkd"])
+@pytest.mark.parametrize("method", ["seqkd", "kd", "gkd"])
 def test_the_same_seed_gives_the_same_files_to_the_bit_and_another_seed_others(make_job: MakeJob, untrained: Path, method: str) -> None:
-    fields = gkd_fields(untrained) if method == "gkd" else {}
+    fields = {"seqkd": {}, "kd": kd_fields(untrained), "gkd": gkd_fields(untrained)}[method]
     job = make_job(**fields)
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -156,3 +160,10 @@ def test_a_job_without_its_ingredients_is_refused(make_job: MakeJob, untrained: 
         make_job(traces=())
     with pytest.raises(ValueError, match="teacher"):
         make_job(**gkd_fields(untrained) | {"teacher": None})
+    with pytest.raises(ValueError, match="kd needs traces"):
+        make_job(**kd_fields(untrained), traces=())
+    with pytest.raises(ValueError, match="train prompts"):
+        make_job(**gkd_fields(untrained) | {"train_prompts": ()})
+    half = GKD(method="gkd", on_policy=0.5)
+    with pytest.raises(ValueError, match="gkd needs traces"):
+        make_job(**gkd_fields(untrained) | {"method": half})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from raydistill.students.losses import TopK, jsd_loss, reverse_kl_loss, sampled_reverse_kl_loss, sft_loss, teacher_topk, topk_jsd_loss
+from raydistill.students.losses import TopK, jsd_loss, sampled_reverse_kl_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 BETAS = [0.0, 0.3, 0.5, 0.8, 1.0]
 betas = st.sampled_from(BETAS)
@@ -61,7 +61,7 @@ def test_sft_gradient_is_probability_minus_one_hot() -> None:
 def test_the_ends_are_the_kls_of_torch_distributions(seed: int, scale: float) -> None:
     student_MV, teacher_MV = _logits(seed, scale).double(), _logits(seed + 1, scale).double()
     student, teacher = Categorical(logits=student_MV), Categorical(logits=teacher_MV)
-    torch.testing.assert_close(reverse_kl_loss(student_MV, teacher_MV), kl_divergence(student, teacher).sum(), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(jsd_loss(student_MV, teacher_MV, 1.0), kl_divergence(student, teacher).sum(), atol=1e-8, rtol=1e-8)
     torch.testing.assert_close(jsd_loss(student_MV, teacher_MV, 1), kl_divergence(student, teacher).sum(), atol=1e-8, rtol=1e-8)
     torch.testing.assert_close(jsd_loss(student_MV, teacher_MV, 0), kl_divergence(teacher, student).sum(), atol=1e-8, rtol=1e-8)
 
@@ -92,7 +92,7 @@ def test_reverse_kl_keeps_its_rounding() -> None:
     logits_MV, teacher_MV = _logits(1).requires_grad_(), _logits(2).log_softmax(-1)
     student_MV = logits_MV.log_softmax(-1)
     before = (student_MV.exp() * (student_MV - teacher_MV).detach()).sum() / 7
-    now = reverse_kl_loss(logits_MV, _logits(2)) / 7
+    now = jsd_loss(logits_MV, _logits(2), 1.0) / 7
     assert torch.equal(now, before)
     assert torch.equal(_gradient(now, logits_MV), _gradient(before, logits_MV))
 
@@ -130,7 +130,7 @@ def test_no_gradient_reaches_the_teacher(beta: float) -> None:
     ids_MK = torch.arange(3).expand(5, 3)
     stored = TopK(teacher_MV.log_softmax(-1).gather(-1, ids_MK), ids_MK)
     for loss in (
-        reverse_kl_loss(student_MV, teacher_MV),
+        jsd_loss(student_MV, teacher_MV, 1.0),
         jsd_loss(student_MV, teacher_MV, beta),
         topk_jsd_loss(student_MV, teacher_topk(teacher_MV, 3), beta).loss,
         topk_jsd_loss(student_MV, stored, beta).loss,
@@ -166,7 +166,7 @@ def test_gradients_are_exactly_zero_at_equality(seed: int, beta: float, k: int) 
     ids_M = logits_MV.argmax(-1)
     teacher_logprobs_M = teacher_MV.log_softmax(-1)[range(5), ids_M]
     for loss in (
-        reverse_kl_loss(logits_MV, teacher_MV),
+        jsd_loss(logits_MV, teacher_MV, 1.0),
         jsd_loss(logits_MV, teacher_MV, beta),
         topk_jsd_loss(logits_MV, teacher_topk(teacher_MV, k), beta).loss,
         sampled_reverse_kl_loss(logits_MV, teacher_logprobs_M, ids_M),
@@ -257,7 +257,7 @@ def test_sampled_reverse_kl_is_in_expectation_the_exact_one(seed: int) -> None:
         loss = sampled_reverse_kl_loss(student_1V, teacher_1V.log_softmax(-1)[:, id_], torch.tensor([id_]))
         value += probability * loss.detach()
         gradient_1V += probability * _gradient(loss, student_1V)
-    exact = reverse_kl_loss(student_1V, teacher_1V)
+    exact = jsd_loss(student_1V, teacher_1V, 1.0)
     torch.testing.assert_close(value, exact.detach(), atol=1e-12, rtol=1e-10)
     torch.testing.assert_close(gradient_1V, _gradient(exact, student_1V), atol=1e-12, rtol=1e-10)
 
