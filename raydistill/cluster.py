@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from raydistill.environment import set_driver_environment
 from raydistill.errors import InputError, reason
@@ -42,9 +43,9 @@ def connect(weights_bytes: int = 0) -> None:
 
 def _knock(address: str) -> None:
     """Raises OSError where nobody listens: Ray itself would try for minutes. Addresses without a port are Ray's to find."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+    parts = urlsplit(f"//{address.removeprefix('ray://')}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
 def capacity() -> dict[str, Any] | None:

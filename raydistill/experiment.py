@@ -157,7 +157,7 @@ class StudentJobs:
         """In the order in which they are best started."""
         shared = self.baselines / "students"
         yield self._job(shared / "base", self.run.seeds[0], None)
-        budget = next((m for m in self.students.methods if isinstance(m, SeqKD)), SeqKD(method="seqkd"))
+        budget = self._gold_budget()
         for place, seed in enumerate(self.run.seeds):
             gold = self._gold(budget.samples, seed)
             if gold:
@@ -171,9 +171,15 @@ class StudentJobs:
         data: dict[str, Any] = {"traces": traces.traces[: method.traces]}
         if not isinstance(method, SeqKD):
             data["teacher"] = self.teacher.model_copy(update={"model": teacher})
-        if isinstance(method, GKD):
+        if isinstance(method, GKD) and method.on_policy:
             data["train_prompts"] = tuple(prompt.text for prompt in self.crew.task.prompts("train"))
         return self._job(out, seed, method, **data)
+
+    def _gold_budget(self) -> SeqKD:
+        """That of SeqKD, or else of the first method."""
+        methods = self.students.methods
+        given = next((method for method in methods if isinstance(method, SeqKD)), methods[0])
+        return SeqKD(method="seqkd", samples=given.traces or given.completions, steps=given.steps, batch=given.batch, lr=given.lr)
 
     def _gold(self, count: int, seed: int) -> tuple[Trace, ...]:
         prompts = prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)

@@ -62,11 +62,12 @@ def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
 
 
 def _require_comparable_students(run: Run, lineup: Lineup) -> None:
-    from raydistill.students.job import require_one_vocabulary
+    from raydistill.students.job import read_model, require_comparable
 
-    for method in run.students.methods if run.students else ():
-        if lineup.student and not isinstance(method, SeqKD):
-            require_one_vocabulary(method.method, lineup.student.config.model, lineup.teacher.config.model)
+    compared = [method for method in (run.students.methods if run.students else ()) if not isinstance(method, SeqKD)]
+    if compared and lineup.student:
+        readers = read_model("students", lineup.student.config), read_model("teacher", lineup.teacher.config)
+        require_comparable(compared[0].method, *readers)
 
 
 def _check_context(run: Run, lineup: Lineup, texts: list[str]) -> None:
@@ -119,7 +120,9 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
         Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
     ]
     if run.students is not None and lineup.student is not None:
-        both = 16 * lineup.student.facts.parameters + width * teacher
+        # float32: weights, gradients, two moments, and a copy that samples; the teacher's weights; a micro-batch's logits some four times
+        logits = 4 * 4 * run.students.micro_batch_tokens * lineup.student.facts.embedding_rows
+        both = 20 * lineup.student.facts.parameters + 4 * teacher + logits
         kinds.append(
             Part("student", run.students.parallel, run.students.cpus, run.students.gpus, TORCH_BYTES + both, "distils and evaluates")
         )
@@ -174,4 +177,5 @@ def _totals(run: Run, kinds: list[Part]) -> str:
     steps = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
     methods = [method.method for method in run.students.methods] if run.students else []
     students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
-    return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB; {steps}; {students} students ({', '.join(methods) or 'none'})"
+    names = ", ".join(methods) or "none"
+    return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB; {steps}; at most {students} students ({names})"

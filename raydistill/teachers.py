@@ -11,6 +11,7 @@ import numpy as np
 
 from raydistill.config.run import Run
 from raydistill.crew import Crew
+from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.measure import by_style, check_completions, measure
 from raydistill.files import write_whole
@@ -100,17 +101,21 @@ def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path)
     completions = crew.generate(tagged, sampling)
     outcomes = [row[0] for row in check_completions(crew.verifier, prompts, completions)]
     flat = [row[0] for row in completions]
-    traces = tuple(Trace(p.text, c.text, not c.truncated) for p, c in zip(prompts, flat, strict=True) if not c.has_special)
-    found = TraceSet(traces, _trace_facts(crew, flat, outcomes))
+    kept = [index for index, completion in enumerate(flat) if not completion.has_special]
+    if not kept:
+        raise RunError(f"every trace of seed {seed}'s teacher has a special token inside: nothing is left for its students")
+    traces = tuple(Trace(prompts[i].text, flat[i].text, not flat[i].truncated) for i in kept)
+    found = TraceSet(traces, _trace_facts(crew, [flat[i] for i in kept], [outcomes[i] for i in kept], 1 - len(kept) / len(flat)))
     write_whole(path, json.dumps(asdict(found)))
     return found
 
 
-def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome]) -> TraceFacts:
+def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome], dropped: float) -> TraceFacts:
     right = [outcome is Outcome.RIGHT for outcome in outcomes]
     return TraceFacts(
         accuracy=float(np.mean(right)),
         length=float(np.mean([len(c.token_ids) for c in completions])),
         truncated=float(np.mean([c.truncated for c in completions])),
         style=by_style([crew.task.style(c.text) for c in completions], right)[0],
+        dropped=dropped,
     )

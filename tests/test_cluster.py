@@ -1,5 +1,6 @@
 """A cluster that a run starts is closed to others."""
 
+import socket
 import subprocess
 import sys
 
@@ -35,6 +36,14 @@ def test_an_address_where_nobody_answers(address: str) -> None:
     joining = [sys.executable, "-c", "from raydistill.cluster import connect; connect()"]
     ended = subprocess.run(joining, env=ENVIRONMENT | {"RAY_ADDRESS": address}, capture_output=True, text=True, timeout=60, check=False)
     assert f"InputError: RAY_ADDRESS={address}: no Ray cluster answers there" in ended.stderr
+
+
+@pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "ray://127.0.0.1"), ("::1", "[::1]")])
+def test_an_address_where_somebody_listens(host: str, written: str) -> None:
+    from raydistill.cluster import _knock
+
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        _knock(f"{written}:{server.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("address", [None, "ray://somewhere"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,6 +10,7 @@ from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt,
 from raydistill.config.models import ModelConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0.01)]
 
 
 class Training(Strict):
@@ -23,11 +24,7 @@ class Training(Strict):
     """Peak learning rate."""
 
 
-class SeqKD(Training):
-    """Supervised fine-tuning on the teacher's sampled completions. `sft_gold` is the same on the task's gold completions."""
-
-    method: Literal["seqkd"]
-    """Selects this method."""
+class _FromTraces(Training):
     samples: PositiveInt = 2048
     """Traces, one for each of as many train prompts, drawn again in order where there are fewer prompts."""
 
@@ -38,43 +35,39 @@ class SeqKD(Training):
 
     @property
     def completions(self) -> int:
-        """How many completions, whoever sampled them, a student learns from; on average where that is left to chance."""
-        return self.samples
+        """How many different completions, whoever sampled them, a student learns from; on average where that is left to chance."""
+        return min(self.samples, self.steps * self.batch)
 
 
-class KD(Training):
+class SeqKD(_FromTraces):
+    """Supervised fine-tuning on the teacher's sampled completions. `sft_gold` is the same on the task's gold completions."""
+
+    method: Literal["seqkd"]
+    """Selects this method."""
+
+
+class KD(_FromTraces):
     """A divergence between the student's and the teacher's distributions at each token of the teacher's sampled completions."""
 
     method: Literal["kd"]
     """Selects this method."""
-    samples: PositiveInt = 2048
-    """Traces, as for seqkd."""
     jsd_beta: Share = 0.0
     """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Softens both distributions."""
-
-    @property
-    def traces(self) -> int:
-        return self.samples
-
-    @property
-    def completions(self) -> int:
-        return self.samples
+    on_policy: ClassVar[float] = 0.0
 
 
-class GKD(Training):
+class GKD(_FromTraces):
     """On-policy distillation: a divergence on completions that the student samples, by default the reverse KL(student || teacher)."""
 
     method: Literal["gkd"]
     """Selects this method."""
     on_policy: Share = 1.0
     """GKD's lambda: how likely a step is to use completions that the student samples now, and not the teacher's of `samples`."""
-    samples: PositiveInt = 2048
-    """Traces, as for seqkd, where on_policy is below 1."""
     jsd_beta: Share = 1.0
     """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Softens both distributions. The student samples at 1 all the same."""
 
     @property
@@ -83,7 +76,8 @@ class GKD(Training):
 
     @property
     def completions(self) -> int:
-        return self.traces + round(self.on_policy * self.steps * self.batch)
+        fresh = round(self.on_policy * self.steps * self.batch)
+        return fresh + min(self.traces, self.steps * self.batch - fresh)
 
 
 MethodConfig = Annotated[SeqKD | KD | GKD, Field(discriminator="method")]

@@ -125,6 +125,7 @@ def _traces(traces: Sequence[TraceFacts]) -> Json:
         "length": mean([one.length for one in traces]),
         "truncated": mean([one.truncated for one in traces]),
         "style": mean_shares([one.style for one in traces]),
+        "dropped": mean([one.dropped for one in traces]),
     }
 
 

@@ -20,6 +20,8 @@ class TraceFacts:
     """Share that was cut off."""
     style: dict[str, float]
     """Share in each style."""
+    dropped: float = 0.0
+    """Share of what was sampled that no student was fed, for it has a special token inside; it is left out of all the above."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ def _about_students(report: Json) -> Iterator[str]:
             yield f"{method}: no interval of the ratio, for a student or a control scored 0."
         if beyond(student["differences"]["control"], 1) and not beyond(student["differences"]["control"], 1, "greedy"):
             yield f"{method}: better than the control when sampled but not when greedy: a gain in style share, not in ability."
+    if report["students"] and (dropped := report["teacher"]["traces"]["dropped"]):
+        yield f"{dropped:.1%} of the teacher's traces were not fed to students: they have a special token inside."
     if report["students"] and report["knob"]["eta"] == 0:
         yield "eta = 0 is the placebo: its ratio's interval should contain 1."
     if report["students"] and report["baselines"]["sft_gold"] is None:

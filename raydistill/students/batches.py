@@ -55,7 +55,12 @@ def pad(sequences: Sequence[Encoded]) -> Batch:
 
 
 def seeded_order(count: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """`steps` lists of `batch` indices below `count`: shuffled passes through all of them, one after the other without a gap."""
+    """`steps` lists of `batch` indices below `count`: shuffled passes through all of them, one after the other without a gap.
+
+    Raises ValueError, once the first list is asked for, if count < 1.
+    """
+    if count < 1:
+        raise ValueError("nothing to put in an order")
     stream = torch.Generator().manual_seed(seed)
     queue: list[int] = []
     for _ in range(steps):

@@ -33,7 +33,8 @@ def span_kl_loss(student_logprobs_S: torch.Tensor, teacher_logprobs_S: torch.Ten
     Approximate likelihood matching (Minixhofer et al. 2025, with the KL and temperature 1). Of all ways to go on, only the one in
     the text has a probability on both sides; merging the others makes this a lower bound of the whole KL.
     """
-    student_S = student_logprobs_S.clamp(max=_CERTAIN)
+    # The value is bounded, not the gradient: a student that is too sure is what there is to mend.
+    student_S = student_logprobs_S + (student_logprobs_S.clamp(max=_CERTAIN) - student_logprobs_S).detach()
     teacher_S = teacher_logprobs_S.detach().clamp(max=_CERTAIN)
     went_on_S = teacher_S.exp() * (teacher_S - student_S)
     did_not_S = -teacher_S.expm1() * (_log_complement(teacher_S) - _log_complement(student_S))

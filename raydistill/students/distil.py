@@ -83,7 +83,7 @@ def sft(model: Any, traces: Sequence[Encoded], recipe: Recipe) -> list[float]:
     return [optimiser.step(_sft_pieces(model, data.rows(rows), recipe)) for rows in _order(len(traces), recipe)]
 
 
-def gkd(
+def match_teacher(
     model: Any,
     engine: Engine,
     teacher: Any,
@@ -95,8 +95,8 @@ def gkd(
 ) -> list[float]:
     """Train `model` by the exact divergence from `teacher`, both over the whole vocabulary, at each token of a step's completions.
 
-    A step has the student complete `prompts` or takes `traces`, by chance: with `on_policy` at 0, which is teacher-forced KD, the
-    prompts are not needed, and at 1 the traces are not.
+    A step has the student complete `prompts` or takes `traces`, by chance (GKD): with `on_policy` at 0, which is teacher-forced KD,
+    the prompts are not needed, and at 1 the traces are not.
     `engine` holds a copy of the model and is given its weights before it samples. Both models are in evaluation mode and share the
     vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
     """
@@ -145,7 +145,8 @@ def _divergence_pieces(
     model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe, objective: Objective
 ) -> Iterator[torch.Tensor]:
     """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
-    for rows in own.pieces(recipe.micro_batch_tokens):
+    wider = max(own, teachers, key=lambda batch: batch.ids_NT.shape[1])
+    for rows in wider.pieces(recipe.micro_batch_tokens):
         with torch.no_grad():
             teacher_MV = completion_logits(teacher, teachers.rows(rows))
         student_MV = completion_logits(model, own.rows(rows))

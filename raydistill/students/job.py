@@ -57,7 +57,7 @@ class StudentJob:
             raise ValueError(f"{self.method.method} needs traces")
         if isinstance(self.method, KD | GKD) and not self.teacher:
             raise ValueError(f"{self.method.method} needs a teacher")
-        if isinstance(self.method, GKD) and not self.train_prompts:
+        if isinstance(self.method, GKD) and self.method.on_policy and not self.train_prompts:
             raise ValueError("gkd needs train prompts")
 
     @property
@@ -99,7 +99,7 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     from raydistill.rollout.transformers_engine import TransformersEngine
 
     gpu = torch.cuda.is_available()
-    reader = _reader("students", job.student)
+    reader = read_model("students", job.student)
     longest = max(len(reader.prompt(text)) for text in (*job.train_prompts, *(prompt.text for prompt in job.prompts)))
     engine = TransformersEngine(EngineSpec("transformers", job.student.model, longest + job.max_new_tokens, threads=threads, gpu=gpu))
     if job.method is not None:
@@ -112,7 +112,8 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     return _evaluate(job, reader, engine)
 
 
-def _reader(section: str, config: ModelConfig) -> Reader:
+def read_model(section: str, config: ModelConfig) -> Reader:
+    """How the model of a config's section reads texts. Raises InputError as `inspect_model` does."""
     from raydistill.models.load import load_tokenizer
     from raydistill.models.preflight import ModelRef, inspect_model
 
@@ -126,7 +127,7 @@ def _reader(section: str, config: ModelConfig) -> Reader:
 def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, engine: Engine) -> None:
     from raydistill.models.load import load_model
     from raydistill.students.data import Encoded
-    from raydistill.students.distil import Objective, PromptPair, Recipe, TracePair, gkd, sft
+    from raydistill.students.distil import Objective, PromptPair, Recipe, TracePair, match_teacher, sft
 
     recipe = Recipe(method.steps, method.batch, method.lr, job.seed, job.micro_batch_tokens)
     encoded = [reader.trace(trace) for trace in job.traces]
@@ -134,26 +135,30 @@ def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, en
         sft(model, encoded, recipe)
         return
     assert job.teacher is not None  # noqa: S101
-    teachers = _reader("teacher", job.teacher)
-    require_one_vocabulary(method.method, job.student.model, job.teacher.model)
+    teachers = read_model("teacher", job.teacher)
+    require_comparable(method.method, reader, teachers)
     pairs = [PromptPair(reader.prompt(text), teachers.prompt(text)) for text in job.train_prompts]
     read = [Encoded(teachers.prompt(trace.prompt_text), own.completion_ids) for trace, own in zip(job.traces, encoded, strict=True)]
     traces = [TracePair(own, other) for own, other in zip(encoded, read, strict=True)]
     teacher: Any = load_model(job.teacher.model)
-    objective = Objective(method.jsd_beta, method.on_policy if isinstance(method, GKD) else 0.0, method.temperature)
-    gkd(model, engine, teacher.to(model.device), pairs, traces, recipe, objective, job.max_new_tokens)
+    objective = Objective(method.jsd_beta, method.on_policy, method.temperature)
+    match_teacher(model, engine, teacher.to(model.device), pairs, traces, recipe, objective, job.max_new_tokens)
 
 
-def require_one_vocabulary(method: str, student: str, teacher: str) -> None:
-    """Raises InputError where the distributions of two models, given by their folders, cannot be compared token by token."""
-    from raydistill.models.load import load_tokenizer
-
-    own, other = (load_tokenizer(model).get_vocab() for model in (student, teacher))
+def require_comparable(method: str, student: Reader, teacher: Reader) -> None:
+    """Raises InputError where two models cannot be compared token by token: other vocabularies, or other ends of an answer."""
+    own, other = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    cure = "use seqkd, or a student of the teacher's family"
     if own != other:
-        shared = len(own.items() & other.items())
         raise InputError(
-            f"students.model: {method} needs the teacher's vocabulary, but {student} shares {shared} of its {len(own)} tokens with "
-            f"the {len(other)} of {teacher}; use seqkd, or a student of the teacher's family"
+            f"students.model: {method} needs the teacher's vocabulary, but the student shares {len(own.items() & other.items())} of its "
+            f"{len(own)} tokens with the teacher's {len(other)}; {cure}"
+        )
+    if student.end_id != teacher.end_id:
+        ends = [reader.tokenizer.convert_ids_to_tokens(reader.end_id) for reader in (student, teacher)]
+        raise InputError(
+            f"students.model: {method} would teach the student to end an answer with {ends[1]!r}, but it stops at {ends[0]!r} alone; "
+            f"{cure} with the same chat template"
         )
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from raydistill.config.describe import fields, json_schema
 from raydistill.config.load import dump_run, load_run, parse_run
 from raydistill.config.run import Run
+from raydistill.config.students import MethodConfig
 from raydistill.errors import InputError
 
 MINIMAL = {"teacher": {"model": "demo:teacher"}, "proxy": {"model": "demo:proxy"}}
@@ -51,6 +53,10 @@ def write(tmp_path: Path, data=MINIMAL) -> Path:
         (
             ["students.model.model=demo:student", "students.methods=[{method: kd, jsd_beta: -0.1}]"],
             ["students.methods.0", "jsd_beta", "greater than or equal to 0"],
+        ),
+        (
+            ["students.model.model=demo:student", "students.methods=[{method: kd, temperature: 0}]"],
+            ["students.methods.0", "temperature", "greater than or equal to 0.01"],
         ),
         (["students.model.model=demo:student", "students.methods=[{method: sekd}]"], ["students.methods.0", "sekd", "seqkd"]),
     ],
@@ -114,3 +120,17 @@ def test_importing_configs_loads_nothing_heavy():
         "import sys, raydistill.config.load, raydistill.cli; print({'torch', 'ray', 'vllm', 'transformers', 'mlflow'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("method", "completions"),
+    [
+        ({"method": "seqkd", "samples": 100, "steps": 30, "batch": 4}, 100),
+        ({"method": "kd", "samples": 100, "steps": 3, "batch": 4}, 12),
+        ({"method": "gkd", "samples": 100, "steps": 30, "batch": 4}, 120),
+        ({"method": "gkd", "samples": 100, "steps": 30, "batch": 4, "on_policy": 0.9}, 120),
+        ({"method": "gkd", "samples": 10, "steps": 30, "batch": 4, "on_policy": 0.5}, 70),
+    ],
+)
+def test_how_many_completions_a_student_learns_from(method, completions):
+    assert TypeAdapter(MethodConfig).validate_python(method).completions == completions

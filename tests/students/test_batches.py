@@ -51,3 +51,8 @@ def test_order_uses_every_trace_equally_often(count: int, batch: int, steps: int
 @pytest.mark.parametrize("other", [1, 2, 3])
 def test_another_seed_is_another_order(other: int) -> None:
     assert list(seeded_order(100, 10, 3, 0)) != list(seeded_order(100, 10, 3, other))
+
+
+def test_nothing_has_no_order() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        next(seeded_order(0, 2, 1, 0))

@@ -251,3 +251,12 @@ def test_descent_on_the_loss_brings_the_student_to_the_teacher(name: str) -> Non
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1 * before
+
+
+def test_a_student_that_is_too_sure_is_told_so() -> None:
+    """Where its complement has no logarithm in float32 any more, too."""
+    for logprob in (-1e-4, -1e-7, 0.0):
+        student_S = torch.tensor([logprob], requires_grad=True)
+        span_kl_loss(student_S, torch.tensor([0.5]).log()).backward()
+        assert student_S.grad is not None
+        assert student_S.grad.item() > 1e3

@@ -15,7 +15,7 @@ from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.transformers_engine import TransformersEngine
 from raydistill.students.data import Encoded, Reader, Trace
-from raydistill.students.distil import Objective, PromptPair, Recipe, TracePair, gkd, learning_rate_factor, sft
+from raydistill.students.distil import Objective, PromptPair, Recipe, TracePair, learning_rate_factor, match_teacher, sft
 
 TOKENIZER = character_tokenizer()
 READER = Reader(TOKENIZER, "plain", "{prompt}", TOKENIZER.eos_token_id)
@@ -92,7 +92,9 @@ def test_gkd_same_seed_same_weights_to_the_bit_and_another_seed_others(untrained
     trained = []
     for seed in (3, 3, 4):
         model = student()
-        gkd(model, engine(untrained), student(9), PAIRS, [], Recipe(steps=3, batch=4, lr=1e-3, seed=seed), ON_POLICY, max_new_tokens=6)
+        match_teacher(
+            model, engine(untrained), student(9), PAIRS, [], Recipe(steps=3, batch=4, lr=1e-3, seed=seed), ON_POLICY, max_new_tokens=6
+        )
         trained.append(weights(model))
     assert torch.equal(trained[0], trained[1])
     assert not torch.equal(trained[0], trained[2])
@@ -112,7 +114,7 @@ def test_the_gkd_loss_is_the_kl_on_what_the_student_sampled_after_either_prompt(
     sampler.generate = remember  # type: ignore[method-assign]
     pairs = [PromptPair(pair.student_ids, (*pair.student_ids, *range(4, 4 + n))) for n, pair in enumerate(PAIRS)]
     teacher = student(5)
-    losses = gkd(student(), sampler, teacher, pairs[1:2], [], Recipe(steps=2, batch=1, lr=1e-2, seed=0), ON_POLICY, max_new_tokens=7)
+    losses = match_teacher(student(), sampler, teacher, pairs[1:2], [], Recipe(2, 1, 1e-2, 0), ON_POLICY, max_new_tokens=7)
     own = next_token_logits(student(), pairs[1].student_ids, asked[0])
     teachers = next_token_logits(teacher, pairs[1].teacher_ids, asked[0])
     expected = kl_divergence(Categorical(logits=own), Categorical(logits=teachers)).mean()
@@ -127,7 +129,7 @@ def test_the_kd_step_is_that_of_a_loop_over_the_teachers_traces(untrained: Path,
     model, reference, teacher = student(), student(), student(5)
     objective = Objective(jsd_beta, on_policy=0.0, temperature=2.0)
     recipe = Recipe(steps=1, batch=5, lr=1e-3, seed=0, micro_batch_tokens=30)
-    (loss,) = gkd(model, None, teacher, [], pairs, recipe, objective, max_new_tokens=0)  # type: ignore[arg-type]
+    (loss,) = match_teacher(model, None, teacher, [], pairs, recipe, objective, max_new_tokens=0)  # type: ignore[arg-type]
     total = torch.zeros(())
     for pair in pairs:
         own = next_token_logits(reference, pair.student.prompt_ids, pair.student.completion_ids).div(2).softmax(-1)
@@ -159,7 +161,7 @@ def test_a_share_of_the_steps_is_on_policy(untrained: Path) -> None:
     sampler.generate = count  # type: ignore[method-assign]
     traces = [TracePair(trace, trace) for trace in TRACES]
     objective = Objective(jsd_beta=0.5, on_policy=0.5)
-    gkd(student(), sampler, student(5), PAIRS, traces, Recipe(steps=40, batch=1, lr=1e-4, seed=0), objective, max_new_tokens=2)
+    match_teacher(student(), sampler, student(5), PAIRS, traces, Recipe(steps=40, batch=1, lr=1e-4, seed=0), objective, max_new_tokens=2)
     assert 12 <= len(steps) <= 28
     assert steps == sorted(set(steps))
 
@@ -169,14 +171,14 @@ def test_a_gkd_step_in_pieces_is_the_same_step(untrained: Path) -> None:
     for micro_batch_tokens in (1, 10_000):
         model = student()
         recipe = Recipe(steps=1, batch=5, lr=1e-3, seed=0, micro_batch_tokens=micro_batch_tokens)
-        (loss,) = gkd(model, engine(untrained), student(5), PAIRS, [], recipe, ON_POLICY, max_new_tokens=7)
+        (loss,) = match_teacher(model, engine(untrained), student(5), PAIRS, [], recipe, ON_POLICY, max_new_tokens=7)
         steps.append((torch.tensor(loss), gradient(model)))
     torch.testing.assert_close(steps[0], steps[1], atol=1e-6, rtol=1e-4)
 
 
 def test_a_student_equal_to_its_teacher_stays(untrained: Path) -> None:
     model = student()
-    losses = gkd(model, engine(untrained), student(), PAIRS, [], Recipe(steps=5, batch=5, lr=1e-2, seed=0), ON_POLICY, max_new_tokens=6)
+    losses = match_teacher(model, engine(untrained), student(), PAIRS, [], Recipe(5, 5, 1e-2, 0), ON_POLICY, max_new_tokens=6)
     assert max(losses) < 1e-7
     torch.testing.assert_close(weights(model), weights(student()), atol=1e-4, rtol=0)
 
@@ -186,7 +188,7 @@ def test_gkd_moves_a_student_to_its_teacher(untrained: Path) -> None:
     traces = [trace for trace in TRACES if trace.completion_ids[-1] == TOKENIZER.eos_token_id]
     sft(teacher, traces, Recipe(steps=60, batch=3, lr=5e-3, seed=0))
     pairs = [PromptPair(trace.prompt_ids, trace.prompt_ids) for trace in traces]
-    losses = gkd(model, engine(untrained), teacher, pairs, [], Recipe(steps=80, batch=12, lr=5e-3, seed=0), ON_POLICY, max_new_tokens=12)
+    losses = match_teacher(model, engine(untrained), teacher, pairs, [], Recipe(80, 12, 5e-3, 0), ON_POLICY, max_new_tokens=12)
     assert sum(losses[-5:]) / 5 < 0.1 * losses[0]
     sampler = engine(untrained)
     sampler.load_weights(1, model.named_parameters())
@@ -198,7 +200,7 @@ def test_gkd_moves_a_student_to_its_teacher(untrained: Path) -> None:
 def test_neither_training_nor_sampling_leaves_a_trace_in_the_teacher(untrained: Path) -> None:
     teacher = student(5)
     before = weights(teacher).clone()
-    gkd(student(), engine(untrained), teacher, PAIRS, [], Recipe(steps=2, batch=2, lr=1e-2, seed=0), ON_POLICY, max_new_tokens=4)
+    match_teacher(student(), engine(untrained), teacher, PAIRS, [], Recipe(2, 2, 1e-2, 0), ON_POLICY, max_new_tokens=4)
     assert torch.equal(weights(teacher), before)
     assert all(parameter.grad is None for parameter in teacher.parameters())
 

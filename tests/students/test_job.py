@@ -14,7 +14,7 @@ from raydistill.config.models import ModelConfig
 from raydistill.config.students import GKD, KD, SeqKD
 from raydistill.errors import InputError
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.models.load import load_model
+from raydistill.models.load import load_model, load_tokenizer
 from raydistill.models.trio import bpe_tokenizer, new_model
 from raydistill.students.data import Trace
 from raydistill.students.job import EVALUATION_FILE, StudentJob, run_job
@@ -152,6 +152,19 @@ def test_gkd_with_another_vocabulary_is_refused_before_any_training(make_job: Ma
     tokenizer.save_pretrained(tmp_path / "other")
     fields = gkd_fields(untrained) | {"teacher": ModelConfig(model=str(tmp_path / "other"))}
     with pytest.raises(InputError, match=r"^students\.model: gkd needs the teacher's vocabulary"):
+        run_job(make_job(**fields))
+
+
+def test_a_teacher_that_ends_its_answers_otherwise_is_refused(make_job: MakeJob, untrained: Path, tmp_path: Path) -> None:
+    """The student would learn to end with a token at which its engine does not stop."""
+    teacher, tokenizer = load_model(untrained / "teacher"), load_tokenizer(str(untrained / "teacher"))
+    tokenizer.eos_token = "<unk>"
+    for config in (teacher.config, teacher.generation_config):
+        config.eos_token_id = tokenizer.eos_token_id
+    teacher.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    fields = kd_fields(untrained) | {"teacher": ModelConfig(model=str(tmp_path / "other"))}
+    with pytest.raises(InputError, match=r"^students\.model: kd would teach the student to end an answer with '<unk>'.* '<eos>' alone"):
         run_job(make_job(**fields))
 
 

@@ -33,7 +33,7 @@ def _gradient(loss: Tensor, logits_MV: Tensor) -> Tensor:
 
 
 def _assert_same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
-    """Value and gradient, to the issue's 1e-5."""
+    """Value and gradient, to 1e-5."""
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
