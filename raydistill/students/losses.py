@@ -32,7 +32,7 @@ def jsd_loss(student_logits_MV: Tensor, teacher_logits_MV: Tensor, jsd_beta: flo
     student_MV = log_probabilities(student_logits_MV, temperature)
     teacher_MV = log_probabilities(teacher_logits_MV, temperature)
     if jsd_beta == 1:
-        # What is below gives the same up to rounding; finished runs rest on these bits.
+        # What is below gives the same up to rounding; the demo's figures were measured with these bits.
         return (student_MV.exp() * (student_MV - teacher_MV).detach()).sum()
     return with_gradient(student_MV, *generalised_jsd(student_MV, teacher_MV, jsd_beta))
 
