@@ -43,10 +43,10 @@ class Console:
 
             def advance(row: dict[str, Any]) -> None:
                 nonlocal done
-                done += 1
+                before, done = done, row["step"] + 1 if row else done + 1  # a run that goes on does not begin with step 0
                 note = f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}" if row else ""
-                progress.update(task, advance=1, note=note)
-                if not self._rich.is_terminal and done * 10 // total > (done - 1) * 10 // total:
+                progress.update(task, completed=done, note=note)
+                if not self._rich.is_terminal and done * 10 // total > before * 10 // total:
                     self.say(f"{text}: {done}/{total}  {note}".rstrip())
 
             yield advance
