@@ -102,10 +102,11 @@ def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path)
     outcomes = [row[0] for row in check_completions(crew.verifier, prompts, completions)]
     flat = [row[0] for row in completions]
     kept = [index for index, completion in enumerate(flat) if not completion.has_special]
-    if not kept:
+    if crew.run.students and not kept:
         raise RunError(f"every trace of seed {seed}'s teacher has a special token inside: nothing is left for its students")
     traces = tuple(Trace(prompts[i].text, flat[i].text, not flat[i].truncated) for i in kept)
-    found = TraceSet(traces, _trace_facts(crew, [flat[i] for i in kept], [outcomes[i] for i in kept], 1 - len(kept) / len(flat)))
+    shown = kept or range(len(flat))  # where nobody is fed, what there is
+    found = TraceSet(traces, _trace_facts(crew, [flat[i] for i in shown], [outcomes[i] for i in shown], 1 - len(kept) / len(flat)))
     write_whole(path, json.dumps(asdict(found)))
     return found
 

@@ -18,7 +18,7 @@ TASK = Arithmetic()
 PROMPTS = TASK.prompts("train")[:4]
 
 
-def crew(has_special: list[bool]) -> Any:
+def crew(has_special: list[bool], students: bool = True) -> Any:
     """Answers right, in five tokens, or with a special token inside, in thirty."""
 
     def generate(prompts: Any, _: Any) -> list[list[Completion]]:
@@ -28,7 +28,7 @@ def crew(has_special: list[bool]) -> Any:
         ]
 
     verifier = SimpleNamespace(verify=lambda prompts, texts: [Outcome.RIGHT] * len(prompts))
-    run = SimpleNamespace(calibration=SimpleNamespace(max_new_tokens=30))
+    run = SimpleNamespace(calibration=SimpleNamespace(max_new_tokens=30), students=students)
     return SimpleNamespace(generate=generate, verifier=verifier, run=run, task=TASK)
 
 
@@ -43,3 +43,8 @@ def test_a_teacher_without_a_usable_trace(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="seed 3"):
         collect_traces(crew([True] * 4), PROMPTS, 3, tmp_path / "traces.json")
     assert not (tmp_path / "traces.json").exists()
+
+
+def test_without_students_there_is_still_something_to_report(tmp_path: Path) -> None:
+    found = collect_traces(crew([True] * 4, students=False), PROMPTS, 3, tmp_path / "traces.json")
+    assert (found.traces, found.facts.length, found.facts.dropped) == ((), 30.0, 1.0)
