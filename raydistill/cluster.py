@@ -30,7 +30,7 @@ def connect(weights_bytes: int = 0) -> None:
         try:
             _knock(address)
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason(error)}); start it, or unset it") from None
         return
     ray.init(

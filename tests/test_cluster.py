@@ -31,7 +31,7 @@ def test_nobody_joins_the_cluster_of_a_run_without_its_token() -> None:
     assert "ConnectionError" in stranger.stderr
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
 def test_an_address_where_nobody_answers(address: str) -> None:
     joining = [sys.executable, "-c", "from raydistill.cluster import connect; connect()"]
     ended = subprocess.run(joining, env=ENVIRONMENT | {"RAY_ADDRESS": address}, capture_output=True, text=True, timeout=60, check=False)
