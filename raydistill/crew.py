@@ -103,17 +103,17 @@ class Crew:
         """Fill in the scores of the completions that take part in the calibration reward, both models at once."""
         denominators = {"anchor": self.anchor, "current": self.current, "none": None}
         self._anchor_logprobs(batch)  # starts now, is needed when learning
-        self._score(batch, self.run.knob.cal_on == "right", denominators[self.run.knob.denominator])
+        self._score(batch, denominators[self.run.knob.denominator])
 
     def own_gap(self, batch: StepBatch) -> float:
         """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part."""
         answers([self.current.sync.remote(self._weights)])
-        self._score(batch, self.run.knob.cal_on == "right", denominator=self.current)
+        self._score(batch, self.current)
         gaps_BG = batch.gaps(self.run.knob.normalization)
         return float(gaps_BG[~np.isnan(gaps_BG)].mean()) if batch.proxy_scores else float("nan")
 
-    def _score(self, batch: StepBatch, only_right: bool, denominator: Any) -> None:
-        taken_BG = batch.calibrated(only_right)
+    def _score(self, batch: StepBatch, denominator: Any) -> None:
+        taken_BG = batch.calibrated(only_right=self.run.knob.cal_on == "right")
         prompts, texts = batch.texts(taken_BG)
         pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
         chosen = np.flatnonzero(taken_BG).tolist()

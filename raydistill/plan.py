@@ -11,6 +11,7 @@ from raydistill.config.students import SeqKD
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
+from raydistill.students.data import Reader
 
 GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
@@ -35,19 +36,21 @@ class Part:
 
 def check(run: Run) -> Lineup:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    from raydistill.students.job import make_reader
     from raydistill.tasks.make import make_task
 
     lineup = line_up(run)
     task = make_task(run.task)
     _require_small_vocabulary(run, lineup)
-    _require_comparable_students(run, lineup)
+    readers = {role.facts.section: make_reader(role.facts, role.config) for role in lineup.roles()}
+    _require_comparable_students(run, readers)
     texts: list[str] = []
     for split in ("train", run.evaluation.split):
         prompts = task.prompts(split)
         if not prompts:
             raise InputError(f"task: the {split} split has no prompts")
         texts += (prompt.text for prompt in prompts)
-    _check_context(run, lineup, sorted(texts, key=len)[-_LONGEST:])
+    _check_context(run, lineup, readers, sorted(texts, key=len)[-_LONGEST:])
     check_room(run, lineup)
     return lineup
 
@@ -61,24 +64,19 @@ def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
         )
 
 
-def _require_comparable_students(run: Run, lineup: Lineup) -> None:
-    from raydistill.students.job import read_model, require_comparable
+def _require_comparable_students(run: Run, readers: dict[str, Reader]) -> None:
+    from raydistill.students.job import require_comparable
 
     compared = [method for method in (run.students.methods if run.students else ()) if not isinstance(method, SeqKD)]
-    if compared and lineup.student:
-        readers = read_model("students", lineup.student.config), read_model("teacher", lineup.teacher.config)
-        require_comparable(compared[0].method, *readers)
+    if compared:
+        require_comparable(compared[0].method, readers["students.model"], readers["teacher"])
 
 
-def _check_context(run: Run, lineup: Lineup, texts: list[str]) -> None:
+def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: list[str]) -> None:
     """Raises InputError where a prompt and its completion would not fit a model's context, or the engines'."""
-    from raydistill.models.load import load_tokenizer
-    from raydistill.models.text import render_prompt
-
     new = run.calibration.max_new_tokens
     for role in lineup.roles():
-        tokenizer = load_tokenizer(role.config.model)
-        prompt = max(len(render_prompt(tokenizer, text, role.config.template, role.config.prompt_format)) for text in texts)
+        prompt = max(len(readers[role.facts.section].prompt(text)) for text in texts)
         contexts = [(f"the context of {role.facts.section}.model", role.facts.context)]
         if role is lineup.teacher:
             contexts.append(("rollout.max_model_len", run.rollout.max_model_len))

@@ -13,18 +13,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0.01)]
 
 
-class Training(Strict):
-    """How long and how fast a student is trained."""
-
+class _Method(Strict):
     steps: PositiveInt = 250
     """Optimiser steps."""
     batch: PositiveInt = 32
     """Completions a step."""
     lr: PositiveFloat = 2e-3
     """Peak learning rate."""
-
-
-class _FromTraces(Training):
     samples: PositiveInt = 2048
     """Traces, one for each of as many train prompts, drawn again in order where there are fewer prompts."""
 
@@ -39,14 +34,14 @@ class _FromTraces(Training):
         return min(self.samples, self.steps * self.batch)
 
 
-class SeqKD(_FromTraces):
+class SeqKD(_Method):
     """Supervised fine-tuning on the teacher's sampled completions. `sft_gold` is the same on the task's gold completions."""
 
     method: Literal["seqkd"]
     """Selects this method."""
 
 
-class KD(_FromTraces):
+class KD(_Method):
     """A divergence between the student's and the teacher's distributions at each token of the teacher's sampled completions."""
 
     method: Literal["kd"]
@@ -58,7 +53,7 @@ class KD(_FromTraces):
     on_policy: ClassVar[float] = 0.0
 
 
-class GKD(_FromTraces):
+class GKD(_Method):
     """On-policy distillation: a divergence on completions that the student samples, by default the reverse KL(student || teacher)."""
 
     method: Literal["gkd"]

@@ -18,6 +18,7 @@ from raydistill.students.data import Reader, Trace
 from raydistill.tasks.prompt import Prompt, Task
 
 if TYPE_CHECKING:
+    from raydistill.models.preflight import ModelFacts
     from raydistill.rollout.engine import Engine
 
 EVALUATION_FILE = "evaluation.json"
@@ -99,7 +100,7 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     from raydistill.rollout.transformers_engine import TransformersEngine
 
     gpu = torch.cuda.is_available()
-    reader = read_model("students", job.student)
+    reader = _read_model("students", job.student)
     longest = max(len(reader.prompt(text)) for text in (*job.train_prompts, *(prompt.text for prompt in job.prompts)))
     engine = TransformersEngine(EngineSpec("transformers", job.student.model, longest + job.max_new_tokens, threads=threads, gpu=gpu))
     if job.method is not None:
@@ -112,12 +113,17 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     return _evaluate(job, reader, engine)
 
 
-def read_model(section: str, config: ModelConfig) -> Reader:
+def _read_model(section: str, config: ModelConfig) -> Reader:
     """How the model of a config's section reads texts. Raises InputError as `inspect_model` does."""
-    from raydistill.models.load import load_tokenizer
     from raydistill.models.preflight import ModelRef, inspect_model
 
-    facts = inspect_model(ModelRef(section, config.model, config.template))
+    return make_reader(inspect_model(ModelRef(section, config.model, config.template)), config)
+
+
+def make_reader(facts: ModelFacts, config: ModelConfig) -> Reader:
+    """How a model that was inspected reads texts."""
+    from raydistill.models.load import load_tokenizer
+
     tokenizer = load_tokenizer(config.model)
     # A chat template can end a turn with a token at which no engine stops, because the model's files do not name it as one.
     end_id = facts.end_of_turn_id if facts.end_of_turn_id in facts.eos_ids else tokenizer.eos_token_id
@@ -135,7 +141,7 @@ def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, en
         sft(model, encoded, recipe)
         return
     assert job.teacher is not None  # noqa: S101
-    teachers = read_model("teacher", job.teacher)
+    teachers = _read_model("teacher", job.teacher)
     require_comparable(method.method, reader, teachers)
     pairs = [PromptPair(reader.prompt(text), teachers.prompt(text)) for text in job.train_prompts]
     read = [Encoded(teachers.prompt(trace.prompt_text), own.completion_ids) for trace, own in zip(job.traces, encoded, strict=True)]
