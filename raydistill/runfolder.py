@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill.config.run import Run
+from raydistill.config.run import Job
 from raydistill.errors import InputError
 from raydistill.files import write_whole
 from raydistill.track.secrets import public_yaml
@@ -80,11 +80,11 @@ class RunFolder:
     def student(self, name: str) -> Path:
         return self.root / "students" / name
 
-    def holds(self, run: Run) -> bool:
+    def holds(self, run: Job) -> bool:
         """Whether this very run lies here and is complete."""
         return self.report.exists() and self.config.exists() and self.config.read_text() == public_yaml(run)
 
-    def is_complete(self, run: Run, resume: bool) -> bool:
+    def is_complete(self, run: Job, resume: bool) -> bool:
         """Whether this very run lies here, complete; writes nothing.
 
         Without `resume`, an unfinished run is refused, so that nothing is mixed up by accident. Raises InputError for that, and

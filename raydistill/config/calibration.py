@@ -67,13 +67,38 @@ class ScorerConfig(Strict):
     """GPUs that Ray reserves for each scorer."""
 
 
-class LearnerConfig(Strict):
+class ZeroConfig(Strict):
+    """A model that DeepSpeed trains in ZeRO-3 partitions."""
+
+    adam_eps: PositiveFloat = 1e-8
+    """Epsilon of AdamW. At the root mean square of the gradient or above, it keeps noise from moving parameters as far as signal."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients of a larger global norm are scaled down to it."""
+    micro_batch_tokens: PositiveInt = 8192
+    """Tokens, padding included, in one forward and backward pass of a process."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more work."""
+    processes: PositiveInt = 1
+    """ZeRO-3 processes that share the parameters."""
+    persistence_threshold: Annotated[int, Field(ge=0)] = 100_000
+    """Parameters smaller than this stay whole on every process (DeepSpeed's stage3_param_persistence_threshold)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights here, in the engines and in the scorers. CPUs without AVX-512 are far slower in bfloat16."""
+    bucket_mib: PositiveInt = 256
+    """Weights leave in pieces of at most this size."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters instead of all weights."""
+    cpus: NonNegativeFloat = 0.25
+    """Logical CPUs that Ray reserves for each process."""
+    gpus: NonNegativeFloat = 0.0
+    """GPUs that Ray reserves for each process."""
+
+
+class LearnerConfig(ZeroConfig):
     """The policy gradient and the optimiser."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser."""
-    adam_eps: PositiveFloat = 1e-8
-    """Epsilon of AdamW. At the root mean square of the gradient or above, it keeps noise from moving parameters as far as signal."""
     lr: PositiveFloat = 5e-4
     """Learning rate, constant."""
     kl_coef: NonNegativeFloat = 0.1
@@ -88,23 +113,3 @@ class LearnerConfig(Strict):
     """Cap of the weight that corrects for the difference between the engine's and the learner's probability of a token."""
     updates_per_step: PositiveInt = 1
     """Optimiser steps on one step's rollouts."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients of a larger global norm are scaled down to it."""
-    micro_batch_tokens: PositiveInt = 8192
-    """Tokens, padding included, in one forward and backward pass of a process."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, a third more work."""
-    processes: PositiveInt = 1
-    """ZeRO-3 processes that share the parameters."""
-    persistence_threshold: Annotated[int, Field(ge=0)] = 100_000
-    """Parameters smaller than this stay whole on every process (DeepSpeed's stage3_param_persistence_threshold)."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights in the learner, the engines and the scorers. CPUs without AVX-512 are far slower in bfloat16."""
-    bucket_mib: PositiveInt = 256
-    """Weights leave the learner in pieces of at most this size."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters instead of all weights."""
-    cpus: NonNegativeFloat = 0.25
-    """Logical CPUs that Ray reserves for each process."""
-    gpus: NonNegativeFloat = 0.0
-    """GPUs that Ray reserves for each process."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from raydistill.config.run import Run
+from raydistill.config.run import Job, Run
 
 
 def fields(model: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -23,13 +23,13 @@ def fields(model: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str
             yield from fields(part, f"{prefix}{name}{_choice(part, len(parts))}.")
 
 
-def json_schema() -> dict[str, Any]:
-    return Run.model_json_schema()
+def json_schema(job: type[Job] = Run) -> dict[str, Any]:
+    return job.model_json_schema()
 
 
-def help_text() -> str:
+def help_text(job: type[Job] = Run) -> str:
     r"""The fields as click's pre-formatted paragraphs (`\b`)."""
-    rows = ["  " + name + (f" = {default}" if default else "") + f"\n      {text}" for name, default, text in fields()]
+    rows = ["  " + name + (f" = {default}" if default else "") + f"\n      {text}" for name, default, text in fields(job)]
     return "\b\nFields of a config, each of which FIELD=VALUE can set:\n" + "\n".join(rows)
 
 

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from raydistill.config.run import Run
+from raydistill.config.run import Job, Run
 from raydistill.errors import InputError
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 def load_run(path: Path, overrides: Iterable[str] = ()) -> Run:
-    """The config of `path` with overrides such as `knob.eta=-1` applied in order.
+    """The main job's config of `path`; see `load_job`."""
+    return load_job(Run, path, overrides)
+
+
+def load_job(kind: type[AnyJob], path: Path, overrides: Iterable[str] = ()) -> AnyJob:
+    """The config of `path`, of a job of this kind, with overrides such as `knob.eta=-1` applied in order.
 
     Raises InputError, naming the first bad field and its cure.
     """
     data = _read_yaml(path)
     for override in overrides:
         _apply(data, override)
-    return parse_run(data, source=str(path))
+    return _parse(kind, data, source=str(path))
 
 
 def parse_run(data: dict[str, Any], source: str) -> Run:
     """`data` as a Run. Raises InputError naming `source` and the first bad field."""
+    return _parse(Run, data, source)
+
+
+def _parse(kind: type[AnyJob], data: dict[str, Any], source: str) -> AnyJob:
     try:
-        return Run.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "config"
@@ -35,8 +46,8 @@ def parse_run(data: dict[str, Any], source: str) -> Run:
         raise InputError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{given}") from None
 
 
-def dump_run(run: Run) -> str:
-    """The resolved config as YAML; `load_run` reads it back to an equal config."""
+def dump_run(run: Job) -> str:
+    """The resolved config as YAML; `load_job` reads it back to an equal config."""
     return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""The whole config of one run of the main job."""
+"""The whole config of one run of the main job, and what all jobs have."""
 
 from __future__ import annotations
 
@@ -16,15 +16,33 @@ from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
 from raydistill.config.track import TrackConfig
 
 
-class Run(Strict):
-    """Calibrate one teacher at one knob setting; distil and evaluate students."""
+class Job(Strict):
+    """What the config of every job has."""
 
     name: str = "run"
     """Name of the run; its folder is `runs/NAME` unless --out says otherwise."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    """Each seed calibrates a teacher and distils its students. Sampling and order follow from it; adapters start from the first one's."""
     task: TaskConfig = ArithmeticTask()
     """Prompts and their verifier."""
+    verifier: VerifierConfig = VerifierConfig()
+    """Processes that check answers."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How models are measured."""
+    track: TrackConfig = TrackConfig()
+    """Where the run is recorded."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, value: str) -> str:
+        if not re.fullmatch(r"\w[\w.+-]*", value):
+            raise ValueError("must be letters, digits, '_', '-', '+' and '.' only: it names a folder")
+        return value
+
+
+class Run(Job):
+    """Calibrate one teacher at one knob setting; distil and evaluate students."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    """Each seed calibrates a teacher and distils its students. Sampling and order follow from it; adapters start from the first one's."""
     teacher: ModelConfig
     """The model to calibrate; as it is before the run it is also the anchor."""
     proxy: ModelConfig
@@ -35,25 +53,12 @@ class Run(Strict):
     """Steps and their size."""
     rollout: RolloutConfig = RolloutConfig()
     """Engines that sample from the teacher."""
-    verifier: VerifierConfig = VerifierConfig()
-    """Processes that check answers."""
     scorer: ScorerConfig = ScorerConfig()
     """Proxy and anchor."""
     learner: LearnerConfig = LearnerConfig()
     """Policy gradient and optimiser."""
     students: StudentsConfig | None = None
     """Students to distil; none if missing."""
-    evaluation: EvaluationConfig = EvaluationConfig()
-    """How teachers and students are measured."""
-    track: TrackConfig = TrackConfig()
-    """Where the run is recorded."""
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_folder_name(cls, value: str) -> str:
-        if not re.fullmatch(r"\w[\w.+-]*", value):
-            raise ValueError("must be letters, digits, '_', '-', '+' and '.' only: it names a folder")
-        return value
 
     @field_validator("seeds")
     @classmethod

@@ -27,31 +27,37 @@ class LoraSpec:
     target_modules: tuple[str, ...] | str = "all-linear"
 
 
-@dataclass(frozen=True)
-class LearnerSpec:
-    """How a learner is built and steps. The fields are explained in `raydistill.config.calibration.LearnerConfig`."""
+@dataclass(frozen=True, kw_only=True)
+class ZeroSpec:
+    """How a model is loaded and trained in ZeRO-3 partitions. The fields are explained in `raydistill.config.calibration.LearnerConfig`."""
 
     model: str
     """A Hugging Face folder with the initial weights in safetensors."""
     lr: float
-    kl_coef: float
-    kl_estimator: Literal["k3", "exact"]
     optimizer: Literal["adamw", "sgd"] = "adamw"
     adam_eps: float = 1e-8
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    importance_cap: float = 2.0
-    updates_per_step: int = 1
     max_grad_norm: float = 1.0
     """0 switches clipping off."""
     micro_batch_tokens: int = 8192
     dtype: str = "float32"
     seed: int = 0
-    """Of the adapters' initial values; nothing else in a learner is random."""
+    """Of the adapters' initial values; nothing else is random."""
     persistence_threshold: int = 100_000
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: for models that would not fit otherwise."""
     lora: LoraSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerSpec(ZeroSpec):
+    """How a learner steps, beyond that."""
+
+    kl_coef: float
+    kl_estimator: Literal["k3", "exact"]
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    importance_cap: float = 2.0
+    updates_per_step: int = 1
 
 
 def batch_tokens(samples: Sequence[Sample]) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch.distributed as dist
 
 from raydistill.errors import InputError
-from raydistill.learner.batch import LearnerSpec
+from raydistill.learner.batch import ZeroSpec
 from raydistill.learner.export import Exporter
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _copy_companions(original: Path, dtype: str, partial: Path) -> None:
     (partial / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=2))
 
 
-def _mark(spec: LearnerSpec) -> dict[str, object]:
+def _mark(spec: ZeroSpec) -> dict[str, object]:
     """What must agree between the learner that wrote a checkpoint and the one that goes on from it."""
     return {
         "kind": "raydistill learner checkpoint",
@@ -98,7 +98,7 @@ def _mark(spec: LearnerSpec) -> dict[str, object]:
     }
 
 
-def save_checkpoint(engine: DeepSpeedEngine, spec: LearnerSpec, folder: Path) -> None:
+def save_checkpoint(engine: DeepSpeedEngine, spec: ZeroSpec, folder: Path) -> None:
     """Parameters and optimiser state, in DeepSpeed's own format: each rank writes its partitions."""
     with _whole_or_absent(folder) as partial:
         engine.save_checkpoint(str(partial), tag=_TAG, exclude_frozen_parameters=spec.lora is not None)
@@ -106,7 +106,7 @@ def save_checkpoint(engine: DeepSpeedEngine, spec: LearnerSpec, folder: Path) ->
             (partial / _MARK).write_text(json.dumps(_mark(spec)))
 
 
-def load_checkpoint(engine: DeepSpeedEngine, spec: LearnerSpec, folder: Path) -> None:
+def load_checkpoint(engine: DeepSpeedEngine, spec: ZeroSpec, folder: Path) -> None:
     """Go on from `save_checkpoint`: the next step is the one that would have followed, to the bit.
 
     DeepSpeed's files are pickles, which can run code when they are read, so only a folder of a run of one's own may be

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from raydistill.errors import InputError
-from raydistill.learner.batch import LearnerSpec
+from raydistill.learner.batch import ZeroSpec
 from raydistill.learner.ops import refuse_stale_locks
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def join_process_group(rank: int, world_size: int, address: str, port: int) -> N
         raise ValueError(f"this process is rank {joined[0]} of {joined[1]} already, and cannot be rank {rank} of {world_size}")
 
 
-def _deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
+def _deepspeed_config(spec: ZeroSpec) -> dict[str, Any]:
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,  # only counted by DeepSpeed, never used
         "gradient_accumulation_steps": 1,  # boundaries are set by hand: their number differs from step to step
@@ -60,7 +60,7 @@ def _deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
     return config
 
 
-def _load(spec: LearnerSpec, config: dict[str, Any]) -> PreTrainedModel:
+def _load(spec: ZeroSpec, config: dict[str, Any]) -> PreTrainedModel:
     """The model, each parameter partitioned as it is made, so that no process ever holds it whole."""
     from transformers import AutoModelForCausalLM
     from transformers.integrations import HfDeepSpeedConfig
@@ -77,7 +77,7 @@ def _load(spec: LearnerSpec, config: dict[str, Any]) -> PreTrainedModel:
     return model
 
 
-def _add_adapters(spec: LearnerSpec, model: PreTrainedModel) -> torch.nn.Module:
+def _add_adapters(spec: ZeroSpec, model: PreTrainedModel) -> torch.nn.Module:
     """The model with fresh LoRA adapters, which are all that is trained; the same on every process, by the seed."""
     from peft import LoraConfig, get_peft_model
 
@@ -95,7 +95,7 @@ def _add_adapters(spec: LearnerSpec, model: PreTrainedModel) -> torch.nn.Module:
         return get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
 
 
-def _optimizer(spec: LearnerSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(spec: ZeroSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     if spec.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=spec.lr)
     return torch.optim.AdamW(parameters, lr=spec.lr, betas=(0.9, 0.999), eps=spec.adam_eps, weight_decay=0.0)
@@ -111,7 +111,7 @@ def _without_dropout(module: torch.nn.Module, gradient_checkpointing: bool) -> N
         block.training = getattr(block, "gradient_checkpointing", False)
 
 
-def start_engine(spec: LearnerSpec) -> tuple[DeepSpeedEngine, PreTrainedModel]:
+def start_engine(spec: ZeroSpec) -> tuple[DeepSpeedEngine, PreTrainedModel]:
     """The engine, and the transformers model inside it (without peft's wrapping), partitioned over the process group.
 
     Raises InputError if `spec.model` is not a folder with a causal language model.

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from raydistill.config.load import dump_run
-from raydistill.config.run import Run
+from raydistill.config.run import Job
 
 _CREDENTIALS = re.compile(r"(?<=://)(?!/)(.*)(?=@)")
 """From the authority's start to the last `@`: too much rather than too little where a password holds an unescaped `/` or `@`."""
@@ -29,7 +29,7 @@ def masked_text(text: str, uri: str) -> str:
     return shown
 
 
-def public_yaml(run: Run) -> str:
+def public_yaml(run: Job) -> str:
     """The resolved config as YAML, fit to be shown to others."""
     uri = run.track.uri and masked_uri(run.track.uri)
     return dump_run(run.model_copy(update={"track": run.track.model_copy(update={"uri": uri})}))

@@ -89,7 +89,7 @@ def test_checkpoint_and_save_write_where_the_caller_says(fresh, make_batch, tmp_
 
 
 def test_a_model_that_cannot_be_read_is_an_input_error(ray_cluster, tmp_path) -> None:
-    group = LearnerGroup(LearnerSpec(str(tmp_path), lr=1e-3, kl_coef=0.1, kl_estimator="k3"), num_cpus=0.5)
+    group = LearnerGroup(LearnerSpec(model=str(tmp_path), lr=1e-3, kl_coef=0.1, kl_estimator="k3"), num_cpus=0.5)
     with pytest.raises(InputError, match=r"no config\.json$"):
         group.ready()
 

@@ -167,7 +167,7 @@ def _worker(folder: Path, **fields: object):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return LearnerWorker(LearnerSpec(str(folder), importance_cap=CAP, **(defaults | fields)), port=port)
+    return LearnerWorker(LearnerSpec(model=str(folder), importance_cap=CAP, **(defaults | fields)), port=port)
 
 
 def _weights(worker) -> dict[str, torch.Tensor]:
