@@ -12,7 +12,7 @@ from typing import Any
 from raydistill.calibrate import calibrate, prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
-from raydistill.config.students import GKD, MethodConfig, SeqKD, StudentsConfig
+from raydistill.config.students import Matching, MethodConfig, SeqKD, StudentsConfig
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.files import whole_folder, write_whole
@@ -169,9 +169,9 @@ class StudentJobs:
 
     def _taught(self, out: Path, seed: int, method: MethodConfig, traces: TraceSet, teacher: str) -> StudentJob:
         data: dict[str, Any] = {"traces": traces.traces[: method.traces]}
-        if not isinstance(method, SeqKD):
+        if isinstance(method, Matching):
             data["teacher"] = self.teacher.model_copy(update={"model": teacher})
-        if isinstance(method, GKD) and method.on_policy:
+        if isinstance(method, Matching) and method.on_policy:
             data["train_prompts"] = tuple(prompt.text for prompt in self.crew.task.prompts("train"))
         return self._job(out, seed, method, **data)
 

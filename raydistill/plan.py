@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raydistill.cluster import capacity
 from raydistill.config.run import Run
-from raydistill.config.students import SeqKD
+from raydistill.config.students import Matching
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
@@ -67,7 +67,7 @@ def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
 def _require_comparable_students(run: Run, readers: dict[str, Reader]) -> None:
     from raydistill.students.job import require_comparable
 
-    compared = [method for method in (run.students.methods if run.students else ()) if not isinstance(method, SeqKD)]
+    compared = [method for method in (run.students.methods if run.students else ()) if isinstance(method, Matching)]
     if compared:
         require_comparable(compared[0].method, readers["students.model"], readers["teacher"])
 

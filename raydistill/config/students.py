@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -13,7 +13,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0.01)]
 
 
-class _Method(Strict):
+class Method(Strict):
+    """How long a student is trained, and on how much."""
+
     steps: PositiveInt = 250
     """Optimiser steps."""
     batch: PositiveInt = 32
@@ -34,36 +36,24 @@ class _Method(Strict):
         return min(self.samples, self.steps * self.batch)
 
 
-class SeqKD(_Method):
+class SeqKD(Method):
     """Supervised fine-tuning on the teacher's sampled completions. `sft_gold` is the same on the task's gold completions."""
 
     method: Literal["seqkd"]
     """Selects this method."""
 
 
-class KD(_Method):
-    """A divergence between the student's and the teacher's distributions at each token of the teacher's sampled completions."""
+class _Matching(Method):
+    """A divergence between the student's and the teacher's distributions at each token of a completion."""
 
-    method: Literal["kd"]
-    """Selects this method."""
-    jsd_beta: Share = 0.0
-    """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
-    temperature: Temperature = 1.0
-    """Softens both distributions."""
-    on_policy: ClassVar[float] = 0.0
-
-
-class GKD(_Method):
-    """On-policy distillation: a divergence on completions that the student samples, by default the reverse KL(student || teacher)."""
-
-    method: Literal["gkd"]
-    """Selects this method."""
-    on_policy: Share = 1.0
+    on_policy: Share
     """GKD's lambda: how likely a step is to use completions that the student samples now, and not the teacher's of `samples`."""
-    jsd_beta: Share = 1.0
+    jsd_beta: Share
     """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
     temperature: Temperature = 1.0
     """Softens both distributions. The student samples at 1 all the same."""
+    top_k: PositiveInt | None = None
+    """How many of the teacher's likeliest tokens the student is told of, all others together as one; missing, the whole vocabulary."""
 
     @property
     def traces(self) -> int:
@@ -75,7 +65,41 @@ class GKD(_Method):
         return fresh + min(self.traces, self.steps * self.batch - fresh)
 
 
-MethodConfig = Annotated[SeqKD | KD | GKD, Field(discriminator="method")]
+class KD(_Matching):
+    """Teacher-forced: on the teacher's sampled completions, by default with the forward KL(teacher || student)."""
+
+    method: Literal["kd"]
+    """Selects this method."""
+    on_policy: Literal[0] = 0
+    """The student samples nothing."""
+    jsd_beta: Share = 0.0
+    """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+
+
+class GKD(_Matching):
+    """On-policy distillation: on completions that the student samples, by default with the reverse KL(student || teacher)."""
+
+    method: Literal["gkd"]
+    """Selects this method."""
+    on_policy: Share = 1.0
+    """GKD's lambda: how likely a step is to use completions that the student samples now, and not the teacher's of `samples`."""
+    jsd_beta: Share = 1.0
+    """Generalised JSD: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+
+
+class OnPolicyRKL(_Matching):
+    """GKD with every completion sampled by the student, and the reverse KL(student || teacher)."""
+
+    method: Literal["on_policy_rkl"]
+    """Selects this method."""
+    on_policy: Literal[1] = 1
+    """All completions are the student's."""
+    jsd_beta: Literal[1] = 1
+    """KL(student || teacher)."""
+
+
+Matching = KD | GKD | OnPolicyRKL
+MethodConfig = Annotated[SeqKD | KD | GKD | OnPolicyRKL, Field(discriminator="method")]
 
 
 class StudentsConfig(Strict):

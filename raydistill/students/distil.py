@@ -14,7 +14,7 @@ from raydistill.errors import RunError
 from raydistill.rollout.completion import Sampling, TokenPrompt, sample_seed
 from raydistill.students.batches import Batch, pad, seeded_order
 from raydistill.students.data import Encoded
-from raydistill.students.losses import jsd_loss, sft_loss
+from raydistill.students.losses import jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 if TYPE_CHECKING:
     from raydistill.rollout.engine import Engine
@@ -65,6 +65,26 @@ class Objective:
     """GKD's lambda (Agarwal et al. 2024, algorithm 1): how likely a step is to use completions that the student samples."""
     temperature: float = 1.0
     """Of both distributions in the divergence; the student samples at 1."""
+    top_k: int | None = None
+    """The teacher's likeliest tokens that the student is told of, as in `topk_jsd_loss`; all where it is None."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a step learns from."""
+
+    fresh: bool
+    """Completions that the student samples now, of the prompts in `rows`; otherwise the traces in `rows`."""
+    rows: list[int]
+
+
+def turns(prompts: int, traces: int, recipe: Recipe, on_policy: float) -> Iterator[Turn]:
+    """What each step of a recipe learns from, by chance (GKD's algorithm 1): the same for the same seed and the same numbers."""
+    coin = random.Random(sample_seed(recipe.seed, "coin", 0))
+    asked, given = _order(prompts, recipe), _order(traces, recipe)
+    for _ in range(recipe.steps):
+        fresh = coin.random() < on_policy
+        yield Turn(fresh, next(asked if fresh else given))
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -101,16 +121,14 @@ def match_teacher(
     vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
     """
     optimiser = _Optimiser(model, recipe)
-    coin = random.Random(sample_seed(recipe.seed, "coin", 0))
-    asked, given = _order(len(prompts), recipe), _order(len(traces), recipe)
     losses = []
-    for step in range(recipe.steps):
-        if coin.random() < objective.on_policy:
+    for step, turn in enumerate(turns(len(prompts), len(traces), recipe, objective.on_policy)):
+        if turn.fresh:
             engine.load_weights(step, model.named_parameters())
             sampling = Sampling(1, max_new_tokens, seed=sample_seed(recipe.seed, "on-policy", step))
-            pairs = _on_policy(engine, [prompts[row] for row in next(asked)], sampling, step)
+            pairs = _on_policy(engine, [prompts[row] for row in turn.rows], sampling, step)
         else:
-            pairs = [traces[row] for row in next(given)]
+            pairs = [traces[row] for row in turn.rows]
         own, teachers = pad([pair.student for pair in pairs]), pad([pair.teacher for pair in pairs])
         losses.append(optimiser.step(_divergence_pieces(model, own, teacher, teachers, recipe, objective)))
     return losses
@@ -152,8 +170,14 @@ def _divergence_pieces(
         student_MV = completion_logits(model, own.rows(rows))
         # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
         shared = min(student_MV.shape[1], teacher_MV.shape[1])
-        loss = jsd_loss(student_MV[:, :shared], teacher_MV[:, :shared], objective.jsd_beta, objective.temperature)
-        yield loss / own.tokens
+        yield _divergence(student_MV[:, :shared], teacher_MV[:, :shared], objective) / own.tokens
+
+
+def _divergence(student_MV: torch.Tensor, teacher_MV: torch.Tensor, objective: Objective) -> torch.Tensor:
+    if objective.top_k is None:
+        return jsd_loss(student_MV, teacher_MV, objective.jsd_beta, objective.temperature)
+    told = teacher_topk(teacher_MV, min(objective.top_k, teacher_MV.shape[1]), objective.temperature)
+    return topk_jsd_loss(student_MV, told, objective.jsd_beta, objective.temperature).loss
 
 
 class _Optimiser:

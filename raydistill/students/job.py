@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.models import ModelConfig
-from raydistill.config.students import GKD, KD, MethodConfig, SeqKD
+from raydistill.config.students import Matching, MethodConfig, SeqKD
 from raydistill.config.task import VerifierConfig
 from raydistill.errors import InputError
 from raydistill.evaluate.evaluation import Evaluation
@@ -49,17 +49,17 @@ class StudentJob:
     traces: tuple[Trace, ...] = ()
     """Where the method wants any; at least one."""
     teacher: ModelConfig | None = None
-    """For KD and GKD."""
+    """For methods that match a teacher."""
     train_prompts: tuple[str, ...] = ()
-    """For GKD: texts of the prompts that the student completes."""
+    """On-policy: texts of the prompts that the student completes."""
 
     def __post_init__(self) -> None:
         if self.method and self.method.traces and not self.traces:
             raise ValueError(f"{self.method.method} needs traces")
-        if isinstance(self.method, KD | GKD) and not self.teacher:
+        if isinstance(self.method, Matching) and not self.teacher:
             raise ValueError(f"{self.method.method} needs a teacher")
-        if isinstance(self.method, GKD) and self.method.on_policy and not self.train_prompts:
-            raise ValueError("gkd needs train prompts")
+        if isinstance(self.method, Matching) and self.method.on_policy and not self.train_prompts:
+            raise ValueError(f"{self.method.method} needs train prompts")
 
     @property
     def digest(self) -> str:
@@ -147,7 +147,7 @@ def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, en
     read = [Encoded(teachers.prompt(trace.prompt_text), own.completion_ids) for trace, own in zip(job.traces, encoded, strict=True)]
     traces = [TracePair(own, other) for own, other in zip(encoded, read, strict=True)]
     teacher: Any = load_model(job.teacher.model)
-    objective = Objective(method.jsd_beta, method.on_policy, method.temperature)
+    objective = Objective(method.jsd_beta, method.on_policy, method.temperature, method.top_k)
     match_teacher(model, engine, teacher.to(model.device), pairs, traces, recipe, objective, job.max_new_tokens)
 
 
