@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -121,12 +122,23 @@ def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
     return signatures[0] == signatures[1] and all(_same_bytes(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
 
 
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """SHA-256, in hex, of a checkpoint's tensors: equal for two checkpoints where `same_weights` is. Reads all of them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tensor.shape}|".encode())
+        for block in _blocks(tensor):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _same_bytes(one: Tensor, other: Tensor) -> bool:
-    with one.file.open("rb") as left, other.file.open("rb") as right:
-        left.seek(one.start)
-        right.seek(other.start)
-        for start in range(one.start, one.end, _BLOCK_BYTES):
-            size = min(_BLOCK_BYTES, one.end - start)
-            if left.read(size) != right.read(size):
-                return False
-    return True
+    return all(left == right for left, right in zip(_blocks(one), _blocks(other), strict=True))
+
+
+def _blocks(tensor: Tensor) -> Iterator[bytes]:
+    """The tensor's bytes, piece by piece."""
+    with tensor.file.open("rb") as stream:
+        stream.seek(tensor.start)
+        for start in range(tensor.start, tensor.end, _BLOCK_BYTES):
+            yield stream.read(min(_BLOCK_BYTES, tensor.end - start))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,3 +28,14 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, text: str, template: str, 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The tokenizer's own, canonical ids of a completion: no special token is added and none is recognised in the text."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def id_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many ids, from 0, the tokenizer's vocabulary takes up; it may leave some of them out."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256, in hex, of which token each id stands for: equal where two models' ids mean the same, however their files are written."""
+    pairs = sorted((id_, token) for token, id_ in tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

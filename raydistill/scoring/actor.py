@@ -11,7 +11,7 @@ from raydistill.models.weights import Weights, arriving
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 
 if TYPE_CHECKING:
-    from raydistill.scoring.forward import Array
+    from raydistill.scoring.forward import Array, TokenTopK
 
 
 class ScorerActor:
@@ -34,6 +34,11 @@ class ScorerActor:
 
     def token_distributions(self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> list[Array]:
         return self._scorer.token_distributions(prompt_ids, completion_ids)
+
+    def token_topk(
+        self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], k: int, temperature: float = 1.0
+    ) -> list[TokenTopK]:
+        return self._scorer.token_topk(prompt_ids, completion_ids, k, temperature)
 
     def sync(self, weights: Weights) -> int:
         """Load new weights and return their version. Raises WeightsError if they are not what was sent or not of this model."""

@@ -1,10 +1,14 @@
-"""Log-probabilities of given tokens under a causal model, in batches, without ever holding logits of a whole batch."""
+"""Log-probabilities of given tokens under a causal model, in batches, without ever holding logits of a whole batch.
+
+P counts positions of several pairs; D, hidden units; K, the likeliest tokens at a position.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +23,20 @@ _CHUNK_ELEMENTS = 2**24
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """The tokens of a prompt, and those whose log-probabilities are asked for; the former may not be empty."""
-_PerPosition = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_PerPosition = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+"""From logits (P, V) and targets (P,) to tensors of P rows each."""
 Array = np.ndarray[Any, np.dtype[np.float32]]
+Ids = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class TokenTopK(NamedTuple):
+    """What a model says at each of T tokens, in nats."""
+
+    logprobs_TK: Array
+    """Of the K likeliest tokens in descending order, normalised over the whole vocabulary."""
+    ids_TK: Ids
+    logprobs_T: Array
+    """Of the tokens themselves, at temperature 1."""
 
 
 class Forward:
@@ -39,24 +55,38 @@ class Forward:
 
         Raises RunError for a pair that does not fit the model's context.
         """
-        return self._map(pairs, _of_targets)
+        return [logprobs_T for (logprobs_T,) in self._map(pairs, _of_targets)]
 
     def token_distributions(self, pairs: Sequence[Pair]) -> list[Array]:
         """For each pair the log-probabilities of all tokens at the place of each target: (T, V), float32.
 
         Raises RunError for a pair that does not fit the model's context.
         """
-        empty = np.zeros((0, self.vocabulary), np.float32)
-        return [rows if len(rows) else empty for rows in self._map(pairs, _of_all)]
+        return [logprobs_TV for (logprobs_TV,) in self._map(pairs, _of_all)]
 
-    def _map(self, pairs: Sequence[Pair], per_position: _PerPosition) -> list[Array]:
-        """`per_position` of the logits (P, V) and targets (P,), P any number of positions; its rows go back to their pairs."""
-        results: list[Array] = [np.zeros(0, np.float32)] * len(pairs)
+    def token_topk(self, pairs: Sequence[Pair], k: int, temperature: float = 1.0, ids: int | None = None) -> list[TokenTopK]:
+        """For each pair the model's `k` likeliest tokens at the place of each target, at a temperature, and the targets themselves.
+
+        Only the first `ids` of the vocabulary are chosen from: a model may have rows beyond its tokenizer's. Raises ValueError
+        unless 1 <= k <= ids <= V and the temperature is positive and finite; RunError for a pair that does not fit the context.
+        """
+        ids = self.vocabulary if ids is None else ids
+        if not 1 <= k <= ids <= self.vocabulary:
+            raise ValueError(f"k must be from 1 to the {ids} of the vocabulary's {self.vocabulary} to choose from, not {k}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, not {temperature}")
+        return [TokenTopK(*arrays) for arrays in self._map(pairs, _of_topk(k, temperature, ids))]
+
+    def _map(self, pairs: Sequence[Pair], per_position: _PerPosition) -> list[tuple[np.ndarray[Any, Any], ...]]:
+        """`per_position` of all targets; its rows go back to their pairs."""
+        nothing = per_position(torch.zeros(0, self.vocabulary), torch.zeros(0, dtype=torch.long))
+        results = [tuple(tensor.numpy() for tensor in nothing)] * len(pairs)
         for batch in self._batches(pairs):
-            rows = torch.cat(list(self._rows([pairs[index] for index in batch], per_position))).cpu().numpy()
+            chunks = self._rows([pairs[index] for index in batch], per_position)
             ends = np.cumsum([len(pairs[index][1]) for index in batch])
-            for index, piece in zip(batch, np.split(rows, ends[:-1]), strict=True):
-                results[index] = piece
+            columns = [np.split(torch.cat(parts).cpu().numpy(), ends[:-1]) for parts in zip(*chunks, strict=True)]
+            for index, *pieces in zip(batch, *columns, strict=True):
+                results[index] = tuple(pieces)
         return results
 
     def _batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
@@ -78,7 +108,7 @@ class Forward:
             )
 
     @torch.inference_mode()
-    def _rows(self, pairs: Sequence[Pair], per_position: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _rows(self, pairs: Sequence[Pair], per_position: _PerPosition) -> Iterator[tuple[torch.Tensor, ...]]:
         hidden_PD = self._hidden(pairs)
         targets_P = torch.tensor([token for _, targets in pairs for token in targets], device=hidden_PD.device)
         step = max(1, _CHUNK_ELEMENTS // self.vocabulary)
@@ -104,12 +134,21 @@ class Forward:
 # too likely; logsumexp does not, and is no slower.
 
 
-def _of_targets(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> torch.Tensor:
-    return logits_PV.gather(-1, targets_P[:, None])[:, 0] - logits_PV.logsumexp(-1)
+def _of_targets(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> tuple[torch.Tensor]:
+    return (logits_PV.gather(-1, targets_P[:, None])[:, 0] - logits_PV.logsumexp(-1),)
 
 
-def _of_all(logits_PV: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    return logits_PV - logits_PV.logsumexp(-1, keepdim=True)
+def _of_all(logits_PV: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor]:
+    return (logits_PV - logits_PV.logsumexp(-1, keepdim=True),)
+
+
+def _of_topk(k: int, temperature: float, ids: int) -> _PerPosition:
+    def per_position(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        softened_PV = logits_PV / temperature
+        logits_PK, ids_PK = softened_PV[:, :ids].topk(k)
+        return logits_PK - softened_PV.logsumexp(-1, keepdim=True), ids_PK.int(), *_of_targets(logits_PV, targets_P)
+
+    return per_position
 
 
 def _length(pair: Pair) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from raydistill.errors import InputError, RunError
-from raydistill.models.text import encode_completion, render_prompt
+from raydistill.models.text import encode_completion, id_count, render_prompt
 
 if TYPE_CHECKING:
     import torch
 
-    from raydistill.scoring.forward import Array, Forward
+    from raydistill.scoring.forward import Array, Forward, TokenTopK
 
 LARGEST_DISTRIBUTION = 1000
 """Largest vocabulary over which whole distributions are handed out."""
@@ -124,6 +125,17 @@ class Scorer:
             )
         return self._serving().token_distributions(list(zip(prompt_ids, completion_ids, strict=True)))
 
+    def token_topk(
+        self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], k: int, temperature: float = 1.0
+    ) -> list[TokenTopK]:
+        """The model's `k` likeliest tokens, of those that its tokenizer has, at each token of sampled completions, in order.
+
+        Raises InputError if there are fewer than `k`; ValueError if k or the temperature is not positive; otherwise as `token_logprobs`.
+        """
+        if k > self._ids:
+            raise InputError(f"k: {k}, but the vocabulary of {self.spec.model} has {self._ids} tokens; use at most that many")
+        return self._serving().token_topk(list(zip(prompt_ids, completion_ids, strict=True)), k, temperature, self._ids)
+
     def load_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Take new weights, named as in the Hugging Face checkpoint. If it fails, the scorer refuses to serve until a load succeeds.
 
@@ -136,6 +148,10 @@ class Scorer:
         for name, tensor in Manifest(self._model).checked(named_tensors):
             own[name].copy_(tensor)
         self._whole = True
+
+    @cached_property
+    def _ids(self) -> int:
+        return min(id_count(self._tokenizer), self._forward.vocabulary)
 
     def _serving(self) -> Forward:
         if not self._whole:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from raydistill.errors import InputError
-from raydistill.models.checkpoint import read_checkpoint, same_weights
+from raydistill.models.checkpoint import read_checkpoint, same_weights, weights_digest
 from raydistill.models.load import load_model, load_tokenizer
 from raydistill.models.preflight import ModelFacts, ModelRef, end_of_turn_id, inspect_model, preflight, resolve_template
 from raydistill.models.trio import character_tokenizer, demo_model
@@ -281,6 +281,13 @@ def test_one_bit_tells_models_apart(model: Model) -> None:
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
     assert not same_weights(read_checkpoint("x", one), read_checkpoint("x", other))
+    assert weights_digest(read_checkpoint("x", one)) != weights_digest(read_checkpoint("x", other))
+
+
+def test_a_digest_is_of_the_weights_however_they_are_spread_over_files(model: Model) -> None:
+    whole, sharded, other = (model("whole"), model("sharded", max_shard_size="30KB"), model("other", seed=1))
+    digests = [weights_digest(read_checkpoint("x", folder)) for folder in (whole, sharded, other)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_headers_are_those_of_safetensors(model: Model) -> None:

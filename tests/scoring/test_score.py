@@ -190,12 +190,58 @@ def test_sampled_tokens(scorer: Start, models: dict[str, Path], monkeypatch: pyt
         np.testing.assert_allclose(logprobs_T, expected_TV[range(len(completion)), completion], atol=1e-5)
 
 
+@pytest.mark.parametrize(("k", "temperature", "chunk"), [(1, 1.0, 2**24), (7, 0.5, 1), (7, 3.0, 7 * 400), (400, 2.0, 2**24)])
+def test_the_likeliest_tokens(
+    scorer: Start, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, k: int, temperature: float, chunk: int
+) -> None:
+    """Against a loop of a plain model, in double precision."""
+    monkeypatch.setattr(forward, "_CHUNK_ELEMENTS", chunk)
+    prompts, completions = [[5, 6, 7], [1], [9, 9]], [(7, 8, 0, 2), (), tuple(range(30, 60))]
+    model = AutoModelForCausalLM.from_pretrained(models["chat"])
+    found = scorer("chat", batch_tokens=40).token_topk(prompts, completions, k, temperature)
+    for prompt, completion, topk in zip(prompts, completions, found, strict=True):
+        assert (topk.logprobs_TK.dtype, topk.ids_TK.dtype, topk.logprobs_T.dtype) == (np.float32, np.int32, np.float32)
+        assert topk.logprobs_TK.shape == topk.ids_TK.shape == (len(completion), k)
+        assert topk.logprobs_T.shape == (len(completion),)
+        for place, token in enumerate(completion):
+            with torch.no_grad():
+                logits_V = model(torch.tensor([[*prompt, *completion[:place]]])).logits[0, -1].double()
+            expected_V = (logits_V / temperature).log_softmax(-1).numpy()
+            np.testing.assert_allclose(topk.logprobs_TK[place], np.sort(expected_V)[::-1][:k], atol=1e-5)
+            np.testing.assert_allclose(topk.logprobs_TK[place], expected_V[topk.ids_TK[place]], atol=1e-5)
+            assert len(set(topk.ids_TK[place])) == k
+            assert topk.logprobs_T[place] == pytest.approx(logits_V.log_softmax(-1)[token].item(), abs=1e-5)
+
+
+def test_rows_beyond_the_tokenizer_are_not_chosen(models: dict[str, Path], tmp_path: Path) -> None:
+    """Models of one family fill up one vocabulary to different sizes: another one could not look up a token from up there."""
+    model = AutoModelForCausalLM.from_pretrained(models["chat"])
+    model.resize_token_embeddings(408)
+    model.get_output_embeddings().weight.data[400:] = 10 * model.get_output_embeddings().weight.data[:8]
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(models["chat"]).save_pretrained(tmp_path)
+    scorer_ = Scorer(ScorerSpec(str(tmp_path)))
+    (topk,) = scorer_.token_topk([[5]], [range(9)], 400)
+    (logprobs_TV,) = scorer_.token_distributions([[5]], [range(9)])
+    assert topk.ids_TK.max() < 400
+    np.testing.assert_allclose(np.exp(topk.logprobs_TK).sum(-1), np.exp(logprobs_TV[:, :400]).sum(-1), rtol=1e-5)
+    assert np.exp(topk.logprobs_TK).sum(-1).min() < 0.9
+
+
+def test_a_k_above_the_vocabulary_is_refused(scorer: Start) -> None:
+    with pytest.raises(InputError, match=r"^k: 401, but the vocabulary of .*chat has 400 tokens; use at most that many$"):
+        scorer("chat").token_topk([[1]], [[2]], 401)
+    for k, temperature in ((0, 1.0), (3, 0.0), (3, math.inf)):
+        with pytest.raises(ValueError, match=r"^(k|temperature) must be"):
+            scorer("chat").token_topk([[1]], [[2]], k, temperature)
+
+
 def test_a_large_vocabulary_loses_nothing_to_rounding() -> None:
     """A plain float32 log_softmax is 3e-5 nats too high here, for every token alike."""
     logits_PV = 3 * torch.randn(8, 262_144, generator=torch.Generator().manual_seed(0))
     targets_P = torch.arange(8)
     exact_P = logits_PV.double().log_softmax(-1).gather(-1, targets_P[:, None])[:, 0]
-    assert (forward._of_targets(logits_PV, targets_P) - exact_P).abs().max() < 5e-6
+    assert (forward._of_targets(logits_PV, targets_P)[0] - exact_P).abs().max() < 5e-6
 
 
 def _random_model(kind: str) -> Any:

@@ -53,6 +53,10 @@ def test_an_actor_scores_as_the_plain_class_does(actor: Any, scorer: Callable[..
         results = get(getattr(actor, method).remote(prompt_ids, completion_ids))
         for result, expected in zip(results, getattr(plain, method)(prompt_ids, completion_ids), strict=True):
             np.testing.assert_array_equal(result, expected)
+    topk = get(actor.token_topk.remote(prompt_ids, completion_ids, 3, 2.0))
+    for result, expected in zip(topk, plain.token_topk(prompt_ids, completion_ids, 3, 2.0), strict=True):
+        for column, expected_column in zip(result, expected, strict=True):
+            np.testing.assert_array_equal(column, expected_column)
 
 
 def test_weights_arrive_by_reference(actor: Any, models: dict[str, Path], scorer: Callable[..., Scorer]) -> None:
