@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from raydistill.config.describe import help_text, json_schema
-from raydistill.config.load import load_run
-from raydistill.config.run import Run
+from raydistill.config.distill import Distill
+from raydistill.config.load import load_job, load_run
 from raydistill.errors import InputError, Interrupted, RunError
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
@@ -41,7 +41,7 @@ def calibrate(
     resume: Annotated[bool, typer.Option(help="Go on with a run that was interrupted")] = False,
 ) -> None:
     """Calibrate one teacher at one knob setting, distil and evaluate students, report."""
-    run = _load(config, overrides or [], {"knob.eta": eta})
+    run = load_run(config, _with_flags(overrides, {"knob.eta": eta}))
     folder = (out or Path("runs") / run.name).absolute()  # workers on a cluster have another working directory
     from raydistill.plan import check, show_plan
     from raydistill.runfolder import RunFolder
@@ -55,6 +55,34 @@ def calibrate(
 
     with _interruptible():
         run_main_jobs([(run, folder)], lineup, resume=resume)
+
+
+@app.command(epilog=help_text(Distill))
+def distill(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields, such as method.lr=1e-3")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="YAML config")] = Path("configs/distill.yaml"),
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default")] = None,
+    offline: Annotated[str | None, typer.Option(help="Shorthand for offline=OFFLINE")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was interrupted")] = False,
+) -> None:
+    """Distil one student from one teacher, by any method, and measure both."""
+    job = load_job(Distill, config, _with_flags(overrides, {"offline": offline}))
+    folder = (out or Path("runs") / job.name).absolute()
+    from raydistill.distill_plan import check, show
+    from raydistill.runfolder import RunFolder
+
+    models = check(job)
+    if dry_run:
+        RunFolder(folder, job.seed).is_complete(job, resume)
+        show(job, models, folder)
+        return
+    from raydistill.distill import run_distillation
+
+    with _interruptible():
+        run_distillation(job, models, folder, resume)
 
 
 @app.command()
@@ -104,9 +132,9 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
-def _load(config: Path, overrides: list[str], flags: dict[str, float | None]) -> Run:
-    given = [f"{field}={value}" for field, value in flags.items() if value is not None]
-    return load_run(config, [*overrides, *given])
+def _with_flags(overrides: list[str] | None, flags: dict[str, object]) -> list[str]:
+    """Overrides, and flags that were given as further ones."""
+    return [*(overrides or []), *(f"{field}={value}" for field, value in flags.items() if value is not None)]
 
 
 @contextmanager
@@ -114,7 +142,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:  # Typer would make it exit code 1
-        raise Interrupted("interrupted; the same command, `calibrate` with --resume, goes on") from None
+        raise Interrupted("interrupted; the same command, `calibrate` and `distill` with --resume, goes on") from None
 
 
 def run_command(command: Callable[[], None]) -> None:

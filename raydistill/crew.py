@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from raydistill.batch import StepBatch
+from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig, ZeroConfig
+from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.evaluate.measure import check_completions
 from raydistill.learner.batch import LearnerSpec, LoraSpec
@@ -38,9 +40,8 @@ class Crew:
         self._teacher = lineup.teacher.config
         self._exact = exact_kl(run, lineup.teacher.facts.embedding_rows)
         self._tokenizer: Any = None
-        self.pool = RolloutPool(
-            engine_spec(run, self._teacher.model), run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus
-        )
+        engines = engine_spec(run.rollout, run.learner.dtype, self._teacher.model)
+        self.pool = RolloutPool(engines, run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus)
         self.learner = LearnerGroup(
             learner_spec(run, self._teacher.model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus
         )
@@ -50,15 +51,7 @@ class Crew:
         self.verifier = Verifier(self.task, run.verifier.workers, run.verifier.timeout)
 
     def _scorer(self, role: Role) -> Any:
-        spec = ScorerSpec(
-            model=role.config.model,
-            template=role.config.template,
-            prompt_format=role.config.prompt_format,
-            dtype=self.run.learner.dtype,
-            batch_tokens=self.run.scorer.batch_tokens,
-            threads=max(1, int(self.run.scorer.cpus)),
-        )
-        return start_scorer(spec, self.run.scorer.cpus, self.run.scorer.gpus)
+        return scorer_actor(role.config, self.run.scorer, self.run.learner.dtype)
 
     def ready(self) -> None:
         """Wait until every actor is up."""
@@ -171,35 +164,55 @@ def exact_kl(run: Run, vocabulary: int) -> bool:
     return run.learner.kl_estimator == "exact"
 
 
-def engine_spec(run: Run, model: str) -> EngineSpec:
+def engine_spec(rollout: RolloutConfig, dtype: Dtype, model: str) -> EngineSpec:
     return EngineSpec(
-        kind=run.rollout.engine,
+        kind=rollout.engine,
         model=model,
-        max_model_len=run.rollout.max_model_len,
-        kv_cache_bytes=run.rollout.kv_cache_mib * 2**20,
-        dtype=run.learner.dtype,
-        threads=max(1, int(run.rollout.cpus)),
+        max_model_len=rollout.max_model_len,
+        kv_cache_bytes=rollout.kv_cache_mib * 2**20,
+        dtype=dtype,
+        threads=max(1, int(rollout.cpus)),
     )
 
 
+def scorer_actor(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> Any:
+    """A scorer of a model, started without waiting for it."""
+    spec = ScorerSpec(
+        model=config.model,
+        template=config.template,
+        prompt_format=config.prompt_format,
+        dtype=dtype,
+        batch_tokens=scorer.batch_tokens,
+        threads=max(1, int(scorer.cpus)),
+    )
+    return start_scorer(spec, scorer.cpus, scorer.gpus)
+
+
+def zero_fields(config: ZeroConfig) -> dict[str, Any]:
+    """The fields of a `ZeroSpec` that such a config sets."""
+    lora = config.lora
+    return {
+        "adam_eps": config.adam_eps,
+        "max_grad_norm": config.max_grad_norm,
+        "micro_batch_tokens": config.micro_batch_tokens,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "dtype": config.dtype,
+        "persistence_threshold": config.persistence_threshold,
+        "lora": LoraSpec(lora.rank, lora.alpha, lora.target_modules) if lora else None,
+    }
+
+
 def learner_spec(run: Run, model: str, exact: bool) -> LearnerSpec:
-    lora = run.learner.lora
     return LearnerSpec(
         model=model,
         lr=run.learner.lr,
         kl_coef=run.learner.kl_coef,
         kl_estimator="exact" if exact else "k3",
         optimizer=run.learner.optimizer,
-        adam_eps=run.learner.adam_eps,
         clip_low=run.learner.clip_low,
         clip_high=run.learner.clip_high,
         importance_cap=run.learner.importance_cap,
         updates_per_step=run.learner.updates_per_step,
-        max_grad_norm=run.learner.max_grad_norm,
-        micro_batch_tokens=run.learner.micro_batch_tokens,
-        gradient_checkpointing=run.learner.gradient_checkpointing,
-        dtype=run.learner.dtype,
         seed=run.seeds[0],
-        persistence_threshold=run.learner.persistence_threshold,
-        lora=LoraSpec(lora.rank, lora.alpha, lora.target_modules) if lora else None,
+        **zero_fields(run.learner),
     )

@@ -75,7 +75,7 @@ class Experiment:
 
             def step_done(row: dict[str, Any]) -> None:
                 on_step(seed, row)
-                advance(row)
+                advance(row["step"] + 1, f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}")
 
             calibrate(self.run, seed, self.crew, folder, step_done)
 
@@ -99,7 +99,7 @@ class Experiment:
         makers = StudentJobs(self.run, students, student.config, self.lineup.teacher.config, self.crew, self.folder, self.baselines)
         jobs = list(makers.all(original, calibrated))
         with self.phases("distil"), self.console.steps("distilling students", len(jobs)) as advance:
-            found = run_jobs(jobs, students.parallel, students.cpus, students.gpus, progress=lambda job, evaluation: advance({}))
+            found = run_jobs(jobs, students.parallel, students.cpus, students.gpus, progress=lambda job, evaluation: advance())
         self._link_baselines()
         return {job.out.name: evaluation for job, evaluation in zip(jobs, found, strict=True)}
 

@@ -10,13 +10,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from raydistill.cluster import connect
+from raydistill.config.distill import Distill
 from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.errors import InputError, RunError
 from raydistill.experiment import Experiment
 from raydistill.files import write_whole
 from raydistill.models.lineup import Lineup
-from raydistill.plan import BYTES, check_room
+from raydistill.plan import BYTES, check_room, parts
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
@@ -44,11 +45,11 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
     if baselines:
         _claim(baselines, run)
     connect(weights_bytes=BYTES[run.learner.dtype] * lineup.teacher.facts.parameters)
-    check_room(run, lineup)
+    check_room(parts(run, lineup))
     with ExitStack() as actors:
         crew: Crew | None = None
         for run, folder in waiting:
-            with _tracked(run, folder) as tracker, _explained(folder):
+            with tracked(run, folder) as tracker, explained(folder):
                 crew = crew or actors.enter_context(_crew(run, lineup, console))
                 crew.run = run
                 _one(run, lineup, crew, folder, baselines or folder.root, tracker, console)
@@ -83,7 +84,7 @@ def _one(run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Pat
 
 
 @contextmanager
-def _tracked(run: Run, folder: RunFolder) -> Iterator[Tracker]:
+def tracked(run: Run | Distill, folder: RunFolder) -> Iterator[Tracker]:
     """MLflow's record of the run; a resumed run goes on with the one it had. Nothing is written where MLflow cannot be used."""
     tracker, known = Tracker(run.track), folder.root / "mlflow-run-id"
     run_id = tracker.start(run, folder.root, known.read_text() if known.exists() else None)
@@ -99,7 +100,7 @@ def _tracked(run: Run, folder: RunFolder) -> Iterator[Tracker]:
 
 
 @contextmanager
-def _explained(folder: RunFolder) -> Iterator[None]:
+def explained(folder: RunFolder) -> Iterator[None]:
     """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and how to go on."""
     handler = logging.FileHandler(folder.root / "run.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

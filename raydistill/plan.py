@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raydistill.cluster import capacity
 from raydistill.config.run import Run
@@ -12,6 +14,9 @@ from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
@@ -50,8 +55,8 @@ def check(run: Run) -> Lineup:
         if not prompts:
             raise InputError(f"task: the {split} split has no prompts")
         texts += (prompt.text for prompt in prompts)
-    _check_context(run, lineup, readers, sorted(texts, key=len)[-_LONGEST:])
-    check_room(run, lineup)
+    _check_context(run, lineup, readers, texts)
+    check_room(parts(run, lineup))
     return lineup
 
 
@@ -73,19 +78,27 @@ def _require_comparable_students(run: Run, readers: dict[str, Reader]) -> None:
 
 
 def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: list[str]) -> None:
-    """Raises InputError where a prompt and its completion would not fit a model's context, or the engines'."""
-    new = run.calibration.max_new_tokens
     for role in lineup.roles():
-        prompt = max(len(readers[role.facts.section].prompt(text)) for text in texts)
-        contexts = [(f"the context of {role.facts.section}.model", role.facts.context)]
+        limits = [(f"the context of {role.facts.section}.model", role.facts.context)]
         if role is lineup.teacher:
-            contexts.append(("rollout.max_model_len", run.rollout.max_model_len))
-        for name, context in contexts:
-            if context is not None and prompt + new > context:
-                raise InputError(
-                    f"calibration.max_new_tokens: {new} and the longest prompt, {prompt} tokens, are more than {name} ({context}); "
-                    "lower it, choose shorter prompts, or raise the limit"
-                )
+            limits.append(("rollout.max_model_len", run.rollout.max_model_len))
+        prompt = longest_prompt(readers[role.facts.section], texts)
+        require_context("calibration.max_new_tokens", run.calibration.max_new_tokens, prompt, limits)
+
+
+def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
+    """Tokens of the longest of some prompts; those that are longest in characters are counted."""
+    return max(len(reader.prompt(text)) for text in sorted(texts, key=len)[-_LONGEST:])
+
+
+def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:
+    """Raises InputError, naming the field that says how many tokens are `new`, where a prompt and those are more than a limit."""
+    for name, context in limits:
+        if context is not None and prompt + new > context:
+            raise InputError(
+                f"{field}: {new} and the longest prompt, {prompt} tokens, are more than {name} ({context}); "
+                "lower it, choose shorter prompts, or raise the limit"
+            )
 
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:
@@ -127,9 +140,9 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
     return kinds
 
 
-def check_room(run: Run, lineup: Lineup) -> None:
+def check_room(kinds: Sequence[Part]) -> None:
     """Raises InputError where the actors need more than the machine, or the cluster once joined, has; before that it cannot tell."""
-    kinds, there = parts(run, lineup), capacity()
+    there = capacity()
     if there is None:
         return
     for resource, field in (("CPU", "cpus"), ("GPU", "gpus")):
@@ -157,23 +170,34 @@ def show_plan(run: Run, lineup: Lineup, folder: Path) -> None:
         facts = role.facts
         models.add_row(facts.section, str(facts.folder), facts.model_type, f"{facts.parameters:,}", f"{facts.vocab:,}", facts.template)
     console.print(models)
-    actors = Table("actor", "processes", "CPUs each", "GPUs each", "GiB each", "does", title="actors", title_justify="left")
     kinds = parts(run, lineup)
-    for part in kinds:
-        actors.add_row(part.name, str(part.processes), f"{part.cpus:g}", f"{part.gpus:g}", f"{part.memory / GIB:.1f}", part.does)
-    console.print(actors)
-    console.print(_totals(run, kinds), highlight=False)
+    console.print(actor_table(kinds))
+    console.print(f"{totals(kinds)}; {_steps(run)}", highlight=False)
     for warning in lineup.warnings:
         console.print(f"warning: {warning}", style="yellow")
 
 
-def _totals(run: Run, kinds: list[Part]) -> str:
+def actor_table(kinds: Sequence[Part]) -> Table:
+    """The processes of a run."""
+    from rich.table import Table
+
+    actors = Table("actor", "processes", "CPUs each", "GPUs each", "GiB each", "does", title="actors", title_justify="left")
+    for part in kinds:
+        actors.add_row(part.name, str(part.processes), f"{part.cpus:g}", f"{part.gpus:g}", f"{part.memory / GIB:.1f}", part.does)
+    return actors
+
+
+def totals(kinds: Sequence[Part]) -> str:
+    """What they need together."""
     cpus = sum(part.processes * part.cpus for part in kinds)
     gpus = sum(part.processes * part.gpus for part in kinds)
     memory = sum(part.processes * part.memory for part in kinds) / GIB
+    return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB"
+
+
+def _steps(run: Run) -> str:
     calibration = run.calibration
     steps = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
     methods = [method.method for method in run.students.methods] if run.students else []
     students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
-    names = ", ".join(methods) or "none"
-    return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB; {steps}; at most {students} students ({names})"
+    return f"{steps}; at most {students} students ({', '.join(methods) or 'none'})"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Advance(Protocol):
+    """To be called after each step."""
+
+    def __call__(self, to: int | None = None, note: str = "") -> None:
+        """`to` is the number of steps that are done; missing, one more than before. A run that goes on does not begin with step 0."""
+        ...
 
 
 class Console:
@@ -28,8 +36,8 @@ class Console:
             yield
 
     @contextmanager
-    def steps(self, text: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A bar of `total` steps; call what it gives after each, with the step's metrics or an empty dict."""
+    def steps(self, text: str, total: int) -> Iterator[Advance]:
+        """A bar of `total` steps."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,10 +49,9 @@ class Console:
             task = progress.add_task(text, total=total, note="")
             done = 0
 
-            def advance(row: dict[str, Any]) -> None:
+            def advance(to: int | None = None, note: str = "") -> None:
                 nonlocal done
-                before, done = done, row["step"] + 1 if row else done + 1  # a run that goes on does not begin with step 0
-                note = f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}" if row else ""
+                before, done = done, done + 1 if to is None else to
                 progress.update(task, completed=done, note=note)
                 if not self._rich.is_terminal and done * 10 // total > before * 10 // total:
                     self.say(f"{text}: {done}/{total}  {note}".rstrip())

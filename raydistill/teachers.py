@@ -7,19 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.evaluate.measure import by_style, check_completions, measure
+from raydistill.evaluate.measure import measure
 from raydistill.files import write_whole
-from raydistill.report.facts import TraceFacts
-from raydistill.rollout.completion import Completion, Sampling
-from raydistill.students.data import Trace
 from raydistill.tasks.prompt import Prompt
-from raydistill.tasks.verifier import Outcome
+from raydistill.traces import TraceSet, sample_traces
 
 PROBED_PROMPTS = 256
 """Prompts, with as many completions each as in calibration, on which KL and score gap are measured; traces without students."""
@@ -79,44 +74,12 @@ def evaluation_seed(seed: int) -> int:
     return 7_000_000_000 + seed
 
 
-@dataclass(frozen=True)
-class TraceSet:
-    """What a teacher's students are fed."""
-
-    traces: tuple[Trace, ...]
-    facts: TraceFacts
-
-    @classmethod
-    def read(cls, path: Path) -> TraceSet:
-        data = json.loads(path.read_text())
-        return cls(tuple(Trace(**trace) for trace in data["traces"]), TraceFacts(**data["facts"]))
-
-
 def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path) -> TraceSet:
     """One trace of each prompt, sampled from the teacher whose weights were synced last; read back where it was done before."""
     if path.exists():
         return TraceSet.read(path)
-    tagged = [Prompt(f"{place}:{p.id}", p.text, p.answer, p.gold) for place, p in enumerate(prompts)]
-    sampling = Sampling(1, crew.run.calibration.max_new_tokens, seed=8_000_000_000 + seed)
-    completions = crew.generate(tagged, sampling)
-    outcomes = [row[0] for row in check_completions(crew.verifier, prompts, completions)]
-    flat = [row[0] for row in completions]
-    kept = [index for index, completion in enumerate(flat) if not completion.has_special]
-    if crew.run.students and not kept:
+    found = sample_traces(crew.generate, crew.task, crew.verifier, prompts, crew.run.calibration.max_new_tokens, seed)
+    if crew.run.students and not found.traces:
         raise RunError(f"every trace of seed {seed}'s teacher has a special token inside: nothing is left for its students")
-    traces = tuple(Trace(prompts[i].text, flat[i].text, not flat[i].truncated) for i in kept)
-    shown = kept or range(len(flat))  # where nobody is fed, what there is
-    found = TraceSet(traces, _trace_facts(crew, [flat[i] for i in shown], [outcomes[i] for i in shown], 1 - len(kept) / len(flat)))
-    write_whole(path, json.dumps(asdict(found)))
+    write_whole(path, found.to_json())
     return found
-
-
-def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome], dropped: float) -> TraceFacts:
-    right = [outcome is Outcome.RIGHT for outcome in outcomes]
-    return TraceFacts(
-        accuracy=float(np.mean(right)),
-        length=float(np.mean([len(c.token_ids) for c in completions])),
-        truncated=float(np.mean([c.truncated for c in completions])),
-        style=by_style([crew.task.style(c.text) for c in completions], right)[0],
-        dropped=dropped,
-    )

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 from raydistill.config.models import LoraConfig
 
+Dtype = Literal["float32", "bfloat16"]
+
 
 class CalibrationConfig(Strict):
     """Steps of the loop and their size."""
@@ -82,7 +84,7 @@ class ZeroConfig(Strict):
     """ZeRO-3 processes that share the parameters."""
     persistence_threshold: Annotated[int, Field(ge=0)] = 100_000
     """Parameters smaller than this stay whole on every process (DeepSpeed's stage3_param_persistence_threshold)."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     """Type of the weights here, in the engines and in the scorers. CPUs without AVX-512 are far slower in bfloat16."""
     bucket_mib: PositiveInt = 256
     """Weights leave in pieces of at most this size."""

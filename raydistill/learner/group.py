@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from raydistill.learner.microbatch import Anchor
     from raydistill.learner.worker import LearnerWorker
+    from raydistill.learner.zero_model import ZeroModel
 
 _GRACE_SECONDS = 10.0
 """How long the other processes get, after one has failed, to say what they know: the first to fail is seldom the cause."""
@@ -58,13 +59,21 @@ class LearnerProcess:
 
     def export(self, bucket_bytes: int) -> tuple[tuple[ObjectRef, ...], str]:
         """References to the buckets and their digest; none except on rank 0."""
-        import ray
+        return put_weights(self._worker, bucket_bytes)
 
-        digest, references = Digest(), []
-        for bucket in self._worker.export(bucket_bytes):
-            digest.add(bucket)
-            references.append(ray.put(bucket))
-        return tuple(references), digest.hexdigest()
+
+def put_weights(model: ZeroModel, bucket_bytes: int) -> tuple[tuple[ObjectRef, ...], str]:
+    """Leave a model's weights in Ray's object store: references to the buckets and their digest; none except on rank 0.
+
+    A collective call, as `ZeroModel.export` is.
+    """
+    import ray
+
+    digest, references = Digest(), []
+    for bucket in model.export(bucket_bytes):
+        digest.add(bucket)
+        references.append(ray.put(bucket))
+    return tuple(references), digest.hexdigest()
 
 
 class LearnerGroup:

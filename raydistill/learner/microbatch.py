@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.learner.batch import Sample
+from raydistill.learner.batch import Sample, Tokens
 
 Anchor = Sequence[np.ndarray[Any, Any]]
 """The anchor's log-probabilities, in nats, one array a sample: (T,) of its completion tokens for the k3 estimator, (T, V)
@@ -55,7 +55,7 @@ def split(samples: Sequence[Sample], parts: int) -> list[list[int]]:
     return [run for run in runs if any(samples[i].completion_ids for i in run)]
 
 
-def spread(samples: Sequence[Sample], indices: Sequence[int], world_size: int, max_tokens: int) -> list[list[list[int]]]:
+def spread(samples: Sequence[Tokens], indices: Sequence[int], world_size: int, max_tokens: int) -> list[list[list[int]]]:
     """Sample indices of each micro-batch of each process, the same number of micro-batches for every process.
 
     Longest first, dealt out in turn, so that processes get like lengths, rows of a micro-batch need little padding and a
@@ -68,11 +68,11 @@ def spread(samples: Sequence[Sample], indices: Sequence[int], world_size: int, m
     return [plan + [[] for _ in range(passes - len(plan))] for plan in plans]
 
 
-def _length(sample: Sample) -> int:
+def _length(sample: Tokens) -> int:
     return len(sample.prompt_ids) + len(sample.completion_ids)
 
 
-def _pack(samples: Sequence[Sample], ordered: Sequence[int], max_tokens: int) -> list[list[int]]:
+def _pack(samples: Sequence[Tokens], ordered: Sequence[int], max_tokens: int) -> list[list[int]]:
     packed: list[list[int]] = []
     for i in ordered:
         width = _length(samples[packed[-1][0]]) if packed else 0

@@ -36,7 +36,7 @@ def line_up(run: Run) -> Lineup:
     references = [ModelRef("students.model", student.model, student.template)] if student else []
     found = preflight(_reference("teacher", run.teacher), _reference("proxy", run.proxy), references)
     configs = [run.teacher, run.proxy, *([student] if student else [])]
-    roles = [Role(facts, _settled(config, facts)) for facts, config in zip(found.models, configs, strict=True)]
+    roles = [Role(facts, settled(config, facts)) for facts, config in zip(found.models, configs, strict=True)]
     return Lineup(roles[0], roles[1], roles[2] if student else None, found.warnings)
 
 
@@ -44,5 +44,6 @@ def _reference(section: str, config: ModelConfig) -> ModelRef:
     return ModelRef(section, config.model, config.template)
 
 
-def _settled(config: ModelConfig, facts: ModelFacts) -> ModelConfig:
+def settled(config: ModelConfig, facts: ModelFacts) -> ModelConfig:
+    """A config with the folder and the template that were found."""
     return config.model_copy(update={"model": str(facts.folder), "template": facts.template})

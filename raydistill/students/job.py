@@ -100,7 +100,7 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     from raydistill.rollout.transformers_engine import TransformersEngine
 
     gpu = torch.cuda.is_available()
-    reader = _read_model("students", job.student)
+    reader = read_model("students", job.student)
     longest = max(len(reader.prompt(text)) for text in (*job.train_prompts, *(prompt.text for prompt in job.prompts)))
     engine = TransformersEngine(EngineSpec("transformers", job.student.model, longest + job.max_new_tokens, threads=threads, gpu=gpu))
     if job.method is not None:
@@ -113,7 +113,7 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     return _evaluate(job, reader, engine)
 
 
-def _read_model(section: str, config: ModelConfig) -> Reader:
+def read_model(section: str, config: ModelConfig) -> Reader:
     """How the model of a config's section reads texts. Raises InputError as `inspect_model` does."""
     from raydistill.models.preflight import ModelRef, inspect_model
 
@@ -141,7 +141,7 @@ def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, en
         sft(model, encoded, recipe)
         return
     assert job.teacher is not None  # noqa: S101
-    teachers = _read_model("teacher", job.teacher)
+    teachers = read_model("teacher", job.teacher)
     require_comparable(method.method, reader, teachers)
     pairs = [PromptPair(reader.prompt(text), teachers.prompt(text)) for text in job.train_prompts]
     read = [Encoded(teachers.prompt(trace.prompt_text), own.completion_ids) for trace, own in zip(job.traces, encoded, strict=True)]

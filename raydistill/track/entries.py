@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raydistill.config.run import Run
+from raydistill.config.run import Job
 from raydistill.track.secrets import masked_uri
 
 _NOT_IN_A_NAME = re.compile(r"[^\w./ :-]")
@@ -23,7 +23,7 @@ class StudentEntry:
     metrics: dict[str, float]
 
 
-def run_params(run: Run) -> dict[str, str]:
+def run_params(run: Job) -> dict[str, str]:
     """Every field of the config under its dotted name, a password in the tracking URI masked."""
     params = dict(_leaves(run.model_dump(mode="json"), "."))
     if run.track.uri is not None:
@@ -51,15 +51,15 @@ def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 
     Intervals and counts stay in report.json: MLflow would draw a chart of each.
     """
-    parts = {name: report[name] for name in ("teacher", "baselines", "claims", "seconds")}
-    students = {student["method"]: student for student in report["students"]}
+    parts = {name: report[name] for name in ("teacher", "baselines", "claims", "base", "student", "seconds") if name in report}
+    students = {student["method"]: student for student in report.get("students", [])}
     return _numbers(parts | {"students": students})
 
 
 def student_entries(report: Mapping[str, Any]) -> Iterator[StudentEntry]:
-    """The student of every method and seed, from the calibrated teacher and, as its control, from the original one."""
-    eta = str(report["knob"]["eta"])
-    for student in report["students"]:
+    """The student of every method and seed of the main job, from the calibrated teacher and, as its control, from the original one."""
+    for student in report.get("students", []):
+        eta = str(report["knob"]["eta"])
         for row in student["per_seed"]:
             for teacher, group in (("calibrated", "calibrated"), ("original", "control")):
                 metrics = {"sampled": row[group], "greedy": row[f"{group}_greedy"]}

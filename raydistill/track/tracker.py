@@ -1,6 +1,7 @@
 """MLflow as the main job sees it: a record kept beside the run, never a reason for the run to fail.
 
-One run a calibration, tagged `raydistill.kind` = calibration, with its config as params and the report as metrics and artefacts.
+One run a calibration, tagged `raydistill.kind` = calibration, with its config as params and the report as metrics and artefacts;
+and one a distillation, of kind distillation.
 Nested in it are a run for each student (kind student) and, where there are several seeds, one for each seed (kind seed), so
 that the seeds' curves lie over one another under the same names. Their mean over seeds goes to the run itself at the end.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from raydistill.config.distill import Distill
 from raydistill.config.run import Run
 from raydistill.config.track import TrackConfig
 from raydistill.errors import InputError
@@ -33,9 +35,9 @@ FLUSH_SECONDS = 5.0
 """Steps are sent together at most this often."""
 RETRY_SECONDS = 60.0
 """A server that has failed is left alone for this long, and for ten times as long as its failure took."""
-LARGEST_TEACHER = 200 * 2**20
-"""Bytes; a larger teacher stays in the run's folder only."""
-_EVERY_STEP_HAS = "task_reward"
+LARGEST_MODEL = 200 * 2**20
+"""Bytes; a larger model stays in the run's folder only."""
+_EVERY_STEP_HAS = "loss"
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Tracker:
         self._next_flush = 0.0
         self._warned = False
 
-    def start(self, run: Run, folder: Path, run_id: str | None = None) -> str | None:
+    def start(self, run: Run | Distill, folder: Path, run_id: str | None = None) -> str | None:
         """Open a run, or go on with `run_id`, and return its id; None where nothing is recorded.
 
         A run that is no longer there is replaced by a new one. Raises InputError, naming track.uri, where MLflow cannot be used.
@@ -71,7 +73,7 @@ class Tracker:
         try:
             self._store = store.Store(self._config.uri, self._config.experiment)
             self._resumed = run_id is not None and self._store.reopen(run_id)
-            tags = {"raydistill.kind": "calibration", "raydistill.folder": str(folder)}
+            tags = {"raydistill.kind": "distillation" if isinstance(run, Distill) else "calibration", "raydistill.folder": str(folder)}
             self._run_id = run_id if run_id and self._resumed else self._store.open(run.name, tags, run_params(run))
         except store.failures() as error:
             raise InputError(self._unusable(error)) from None
@@ -131,7 +133,7 @@ class Tracker:
         self._sent[seed] |= {step for step, _ in new}
 
     def _run_of(self, store: Store, seed: int) -> str:
-        if len(self._run.seeds) == 1:
+        if isinstance(self._run, Distill) or len(self._run.seeds) == 1:
             return self._run_id
         if seed not in self._seed_runs:
             params = {"seed": str(seed), "eta": str(self._run.knob.eta)}
@@ -161,8 +163,8 @@ class Tracker:
 
     def _send_artefacts(self, store: Store, folder: Path) -> None:
         store.log_text(self._run_id, public_yaml(self._run), "config.yaml")
-        for path in (folder / "report.json", folder / "report.html", folder / "metrics.jsonl", folder / "teacher"):
-            if path.exists() and _bytes(path) < LARGEST_TEACHER:
+        for path in (folder / "report.json", folder / "report.html", folder / "metrics.jsonl", folder / "teacher", folder / "student"):
+            if path.exists() and _bytes(path) < LARGEST_MODEL:
                 store.log_path(self._run_id, path)
 
     # --- failures
@@ -195,7 +197,7 @@ def _cause(error: BaseException) -> BaseException:
     return next((one for one in reversed(chain) if isinstance(one, OSError | sqlite3.Error)), error)
 
 
-def _rows(folder: Path, run: Run, seed: int) -> list[dict[str, Any]]:
+def _rows(folder: Path, run: Run | Distill, seed: int) -> list[dict[str, Any]]:
     lines = RunFolder(folder, run.seeds[0]).seed(seed)
     return lines.rows() if lines.metrics.exists() else []
 

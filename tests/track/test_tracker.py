@@ -178,7 +178,7 @@ def test_a_run_ends_as_it_ended_with_what_is_nested_in_it(client: MlflowClient, 
 
 
 def test_a_large_teacher_stays_in_the_folder(client: MlflowClient, uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST_TEACHER", 5)
+    monkeypatch.setattr(module, "LARGEST_MODEL", 5)
     tracker, run = tracked(uri, (1,))
     run_id = tracker.start(run, folder)
     assert run_id is not None

@@ -1,0 +1,175 @@
+"""What a distillation will start: checked against the machine before anything does, and shown by `--dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydistill.config.distill import SFT, Distill
+from raydistill.config.students import Matching, OnPolicyRKL
+from raydistill.errors import InputError
+from raydistill.models.lineup import Role, settled
+from raydistill.models.preflight import ModelRef, inspect_model
+from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.scoring.score import LARGEST_DISTRIBUTION
+from raydistill.students.data import Reader
+from raydistill.students.job import make_reader
+from raydistill.students.spelling import read_spelling
+from raydistill.tasks.make import make_task
+from raydistill.tasks.prompt import Task
+
+TOLD = 64
+"""The teacher's likeliest tokens that a student is told of where the vocabulary is too large to send whole."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a distillation, checked, and how they read texts."""
+
+    student: Role
+    student_reader: Reader
+    teacher: Role | None
+    teacher_reader: Reader | None
+    task: Task
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether student and teacher can be compared token by token."""
+        from raydistill.students.lessons import same_tokens
+
+        return self.teacher_reader is None or same_tokens(self.student_reader, self.teacher_reader)
+
+
+def check(job: Distill) -> Models:
+    """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    task = make_task(job.task)
+    student = _role("student", job)
+    teacher = _role("teacher", job) if job.teacher else None
+    models = Models(
+        student,
+        make_reader(student.facts, student.config),
+        teacher,
+        make_reader(teacher.facts, teacher.config) if teacher else None,
+        task,
+    )
+    train, measured = task.prompts("train"), task.prompts(job.evaluation.split)
+    for split, prompts in (("train", train), (job.evaluation.split, measured)):
+        if not prompts:
+            raise InputError(f"task: the {split} split has no prompts")
+    if isinstance(job.method, SFT) and not any(prompt.gold for prompt in train):
+        raise InputError("method: 'sft' learns from gold completions, and the task has none; name task.gold, or use seqkd")
+    _check_comparison(job, models)
+    if job.offline:
+        _check_offline(job, models, Path(job.offline))
+    texts = [prompt.text for prompt in (*train, *measured)]
+    for role, reader in ((student, models.student_reader), (teacher, models.teacher_reader)):
+        if role is not None and reader is not None:
+            limits = [
+                (f"the context of {role.facts.section}.model", role.facts.context),
+                ("rollout.max_model_len", job.rollout.max_model_len),
+            ]
+            require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
+    check_room(parts(job, models))
+    return models
+
+
+def _role(section: str, job: Distill) -> Role:
+    config = getattr(job, section)
+    facts = inspect_model(ModelRef(section, config.model, config.template))
+    return Role(facts, settled(config, facts))
+
+
+def _check_comparison(job: Distill, models: Models) -> None:
+    """Raises InputError where the method cannot compare these two models."""
+    method = job.method
+    if not isinstance(method, Matching) or models.teacher_reader is None:
+        return
+    if models.same_tokens:
+        return
+    for section, reader in (("student", models.student_reader), ("teacher", models.teacher_reader)):
+        read_spelling(f"{section}.model", reader.tokenizer)
+    other = "gkd" if isinstance(method, OnPolicyRKL) else "seqkd"
+    for field, value, only in (("jsd_beta", method.jsd_beta, 0), ("temperature", method.temperature, 1), ("top_k", method.top_k, None)):
+        if value != only:
+            raise InputError(
+                f"method.{field}: {value}, but student and teacher have different tokenizers, and then only KL(teacher || student) of "
+                f"spans of bytes is compared; set method.{field}={'null' if only is None else only}, or use {other}"
+            )
+
+
+def _check_offline(job: Distill, models: Models, folder: Path) -> None:
+    """Raises InputError where the scored traces are not the teacher's, or not for this student and method."""
+    from raydistill.models.checkpoint import weights_digest
+    from raydistill.students.offline import OfflineTeacher
+
+    weights = weights_digest(models.teacher.facts.checkpoint) if models.teacher else None
+    reader = models.student_reader if models.same_tokens else models.teacher_reader
+    temperature = job.method.temperature if isinstance(job.method, Matching) else None
+    scored = OfflineTeacher.open(folder, weights, reader, temperature)
+    longest = max(len(models.student_reader.trace(trace).completion_ids) for trace in scored.traces)
+    prompt = longest_prompt(models.student_reader, [trace.prompt_text for trace in scored.traces])
+    require_context("offline", longest, prompt, [("the context of student.model", models.student.facts.context)])
+
+
+def told(job: Distill, models: Models) -> int:
+    """How many of the teacher's likeliest tokens a student is told of."""
+    assert models.teacher is not None  # noqa: S101
+    vocabulary = min(models.teacher.facts.vocab, models.teacher.facts.embedding_rows)
+    wanted = job.method.top_k if isinstance(job.method, Matching) else None
+    return min(vocabulary, wanted or (vocabulary if vocabulary <= LARGEST_DISTRIBUTION else TOLD))
+
+
+def parts(job: Distill, models: Models) -> list[Part]:
+    """The processes of a distillation; those that are not there at the same time are counted together all the same."""
+    width = BYTES[job.train.dtype]
+    student = models.student.facts.parameters
+    teacher = models.teacher.facts.parameters if models.teacher else 0
+    engine = VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES
+    trained = width + (0 if job.train.lora else width + 12)  # weights, gradients, float32 master copy and two moments
+    kinds = [
+        Part(
+            "rollout",
+            job.rollout.workers,
+            job.rollout.cpus,
+            job.rollout.gpus,
+            engine + width * max(student, teacher) + job.rollout.kv_cache_mib * 2**20,
+            f"{job.rollout.engine}, samples from the teacher, then from the student",
+        ),
+        Part(
+            "train",
+            job.train.processes,
+            job.train.cpus,
+            job.train.gpus,
+            TORCH_BYTES + trained * student / job.train.processes,
+            "Ray Train and DeepSpeed ZeRO-3, trains the student",
+        ),
+        Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
+    ]
+    if needs_scorers(job):
+        memory = TORCH_BYTES + width * teacher
+        kinds.append(Part("scorer", job.scorers, job.scorer.cpus, job.scorer.gpus, memory, "says how likely the teacher finds a token"))
+    return kinds
+
+
+def needs_scorers(job: Distill) -> bool:
+    return isinstance(job.method, Matching) and not job.offline
+
+
+def show(job: Distill, models: Models, folder: Path) -> None:
+    """Print what a distillation would do."""
+    from rich.console import Console
+
+    console = Console()
+    method = job.method
+    console.print(f"distillation [bold]{job.name}[/bold] in {folder}: task {job.task.kind}, method {method.method}", highlight=False)
+    kinds = parts(job, models)
+    console.print(actor_table(kinds))
+    console.print(f"{totals(kinds)}; {method.steps} steps of {method.batch} completions", highlight=False)
+    if isinstance(method, Matching):
+        console.print(_compared(job, models), highlight=False)
+
+
+def _compared(job: Distill, models: Models) -> str:
+    if not models.same_tokens:
+        return "compared by spans of bytes: the tokenizers differ"
+    return f"compared by token: the teacher's {told(job, models)} likeliest and all others as one"

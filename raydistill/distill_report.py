@@ -1,0 +1,64 @@
+"""What a distillation comes to: the content of its report.json, and a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from raydistill.config.distill import Distill
+from raydistill.evaluate.evaluation import Evaluation
+from raydistill.report.scores import Json, difference, finite, mean, score
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from raydistill.traces import TraceSet
+
+
+def distill_report(
+    job: Distill,
+    teacher: Evaluation | None,
+    base: Evaluation,
+    student: Evaluation,
+    traces: TraceSet | None,
+    rows: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> Json:
+    """The content of report.json. Intervals cluster by prompt; what was not measured is null.
+
+    `budget.tokens` counts the student's tokens that had a loss; `teacher_mass` is the mean probability of the tokens that the student
+    was told of.
+    """
+    tokens = sum(row["tokens"] for row in rows)
+    masses = [row["teacher_mass"] * row["tokens"] for row in rows if row["teacher_mass"] is not None]
+    return {
+        "run": job.name,
+        "task": job.task.kind,
+        "split": job.evaluation.split,
+        "prompts": len(student.prompt_ids),
+        "seed": job.seed,
+        "method": job.method.method,
+        "teacher": None if teacher is None else score([teacher]),
+        "base": score([base]),
+        "student": score([student]),
+        "difference": difference([student], [base]),
+        "style": {"teacher": teacher and teacher.styles, "base": base.styles, "student": student.styles},
+        "budget": {"samples": job.method.completions, "steps": job.method.steps, "tokens": tokens},
+        "traces": None if traces is None else asdict(traces.facts),
+        "teacher_mass": sum(masses) / tokens if masses else None,
+        "loss": {"first": finite(rows[0]["loss"]), "last": finite(mean([row["loss"] for row in rows[-10:]]))},
+        "seconds": dict(seconds) | {f"step_{name}": mean([row["seconds"][name] for row in rows]) for name in rows[0]["seconds"]},
+    }
+
+
+def score_table(report: Json) -> Table:
+    """Scores of the teacher and the student before and after."""
+    from rich.table import Table
+
+    table = Table("model", "sampled", "95 %", "greedy", title=f"{report['method']}, {report['prompts']} prompts of {report['split']}")
+    for name in ("teacher", "base", "student"):
+        if (scores := report[name]) is not None:
+            low, high = scores["sampled"]["ci95"] or (float("nan"), float("nan"))
+            table.add_row(name, f"{scores['sampled']['mean']:.3f}", f"[{low:.3f}, {high:.3f}]", f"{scores['greedy']['mean']:.3f}")
+    return table
