@@ -69,10 +69,10 @@ class Distillation:
 
     def run(self, on_step: OnStep) -> dict[str, Any]:
         """Do all that is missing; the report."""
-        with self.phases("total"), self._verifier():
+        with self.phases("total"), self._verifier(), self._scorers() as scorers:
             traces = self._traces()
-            scored = self._scored(traces)
-            self._train(traces, scored, on_step)
+            scored = self._scored(traces, scorers)
+            self._train(traces, scored, scorers, on_step)
             trained = self._measured("student", self._distilled(), self.models.student_reader, self.job.evaluation.student_samples)
         base = self._evaluation("base")
         assert base is not None  # noqa: S101
@@ -106,7 +106,7 @@ class Distillation:
             raise RunError("every trace of the teacher has a special token inside: nothing is left to learn from")
         return found
 
-    def _scored(self, traces: TraceSet | None) -> Path | None:
+    def _scored(self, traces: TraceSet | None, scorers: tuple[Any, ...]) -> Path | None:
         """Folder of the teacher's scored traces, where the method learns from them."""
         method = self.job.method
         if not isinstance(method, Matching) or not method.traces:
@@ -116,7 +116,7 @@ class Distillation:
         folder = self.folder.root / "scored"
         if not folder.exists():
             assert traces is not None  # noqa: S101
-            with self.phases("score"), self.console.busy("scoring traces"), self._scorers() as scorers:
+            with self.phases("score"), self.console.busy("scoring traces"):
                 self._write_scored(folder, traces, scorers, method)
         return folder
 
@@ -132,11 +132,12 @@ class Distillation:
 
     @contextmanager
     def _scorers(self) -> Iterator[tuple[Any, ...]]:
+        """Actors that hold the teacher, where there is still something to ask of it; they come up while its engines do."""
         import ray
 
-        teacher = self.models.teacher
-        count = self.job.scorers if teacher is not None and needs_scorers(self.job) else 0
-        scorers = tuple(scorer_actor(teacher.config, self.job.scorer, self.job.train.dtype) for _ in range(count) if teacher)
+        teacher, job = self.models.teacher, self.job
+        wanted = teacher is not None and needs_scorers(job) and not (self.folder.root / STUDENT).exists()
+        scorers = tuple(scorer_actor(teacher.config, job.scorer, job.train.dtype) for _ in range(job.scorers) if teacher and wanted)
         try:
             yield scorers
         finally:
@@ -150,7 +151,7 @@ class Distillation:
         role = self.models.student
         return Role(role.facts, role.config.model_copy(update={"model": str(self.folder.root / STUDENT)}))
 
-    def _train(self, traces: TraceSet | None, scored: Path | None, on_step: OnStep) -> None:
+    def _train(self, traces: TraceSet | None, scored: Path | None, scorers: tuple[Any, ...], on_step: OnStep) -> None:
         """Train the student, on-policy beside engines that hold it, and measure what it was before."""
         if (self.folder.root / STUDENT).exists():
             return
@@ -158,8 +159,7 @@ class Distillation:
         with self._engines(self.models.student) as pool:
             self._measure("base", pool, self.models.student_reader, self.job.evaluation.student_samples)
             if work.prompts:
-                with self._scorers() as scorers:
-                    self._start(replace(work, pool=pool, scorers=scorers), on_step)
+                self._start(replace(work, pool=pool, scorers=scorers), on_step)
         if not work.prompts:
             self._start(work, on_step)
 

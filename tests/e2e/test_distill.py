@@ -1,0 +1,102 @@
+"""`raydistill distill` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raydistill.models.load import load_model
+from tests.e2e.conftest import ENVIRONMENT, Ended, metrics
+
+SMALL = ["evaluation.prompts=24", "evaluation.teacher_samples=1", "rollout.engine=transformers", "track.uri=null"]
+KD = "method={method: kd, samples: 48, steps: 4, batch: 8}"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "workflows/distill.py", *SMALL, *arguments]
+
+
+def distill(*arguments: str) -> Ended:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=400, check=False, env=ENVIRONMENT)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def kd(tmp_path_factory) -> Path:
+    """A student by kd, with vLLM."""
+    folder = tmp_path_factory.mktemp("distill") / "kd"
+    ended = distill(KD, "rollout.engine=vllm", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    return folder
+
+
+def test_a_run_leaves_a_student_and_a_report(kd) -> None:
+    found = report(kd)
+    assert found["method"] == "kd"
+    assert found["teacher"]["sampled"]["mean"] > 0.9 > found["base"]["sampled"]["mean"]
+    assert found["budget"]["steps"] == 4
+    assert found["teacher_mass"] == pytest.approx(1, abs=1e-4)
+    assert 0 < found["traces"]["length"] < 32
+    assert load_model(kd / "student").config.vocab_size
+    assert [row["step"] for row in metrics(kd)] == [0, 1, 2, 3]
+
+
+def test_what_is_complete_is_not_redone(kd) -> None:
+    before = (kd / "report.json").stat().st_mtime
+    ended = distill(KD, "rollout.engine=vllm", "--out", str(kd))
+    assert ended.code == 0, ended.err
+    assert "student" in ended.out
+    assert (kd / "report.json").stat().st_mtime == before
+
+
+def test_scored_traces_give_the_same_student_without_the_teacher_and_with_two_processes(kd, tmp_path) -> None:
+    folder = tmp_path / "offline"
+    ended = distill(KD, "teacher=null", "--offline", str(kd / "scored"), "train.processes=2", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    assert report(folder)["teacher"] is None
+    for one, two in zip(metrics(kd), metrics(folder), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-3)
+        assert one["tokens"] == two["tokens"]
+
+
+def test_half_on_policy_across_tokenizers_with_a_worker_killed(tmp_path) -> None:
+    """The demo's proxy has a tokenizer of its own. The worker dies after a checkpoint, is started again and goes on from there."""
+    folder = tmp_path / "run"
+    method = "method={method: gkd, samples: 32, steps: 8, batch: 8, on_policy: 0.5, jsd_beta: 0}"
+    arguments = command("student.model=demo:proxy", method, "train.checkpoint_every=1", "--out", str(folder))
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        _kill_worker_once_there_is(folder / "checkpoints" / "step-00002", process)
+        out, _ = process.communicate(timeout=400)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    rows = metrics(folder)
+    assert [row["step"] for row in rows] == list(range(8))
+    assert {row["fresh"] for row in rows} == {True, False}
+    assert all(row["teacher_mass"] is None for row in rows)
+
+
+def _kill_worker_once_there_is(checkpoint: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not checkpoint.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        if any(later.name > checkpoint.name for later in checkpoint.parent.glob("step-*")):
+            break
+    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    assert workers
+    workers[0].send_signal(signal.SIGKILL)
