@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from raydistill.config.describe import help_text, json_schema
 from raydistill.config.distill import Distill
 from raydistill.config.load import load_job, load_run
+from raydistill.config.run import Run
 from raydistill.errors import InputError, Interrupted, RunError
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
@@ -127,9 +128,9 @@ def build_ops() -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(job: Annotated[Literal["calibrate", "distill"], typer.Argument(help="Whose config")] = "calibrate") -> None:
     """Print the JSON schema of a config, for editors."""
-    print(json.dumps(json_schema(), indent=2))
+    print(json.dumps(json_schema(Distill if job == "distill" else Run), indent=2))
 
 
 def _with_flags(overrides: list[str] | None, flags: dict[str, object]) -> list[str]:

@@ -37,7 +37,7 @@ RETRY_SECONDS = 60.0
 """A server that has failed is left alone for this long, and for ten times as long as its failure took."""
 LARGEST_MODEL = 200 * 2**20
 """Bytes; a larger model stays in the run's folder only."""
-_EVERY_STEP_HAS = "loss"
+_EVERY_STEP_HAS = "seconds/learn"
 
 logger = logging.getLogger(__name__)
 

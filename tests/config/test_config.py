@@ -10,7 +10,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from raydistill.config.describe import fields, json_schema
-from raydistill.config.load import dump_run, load_run, parse_run
+from raydistill.config.distill import Distill
+from raydistill.config.load import dump_run, load_job, load_run, parse_run
 from raydistill.config.run import Run
 from raydistill.config.students import MethodConfig
 from raydistill.errors import InputError
@@ -98,8 +99,14 @@ def test_the_resolved_config_reads_back_equal(tmp_path):
     assert parse_run(yaml.safe_load(dump_run(run)), "again") == run
 
 
-def test_every_field_is_described():
-    assert [name for name, _, description in fields() if not description] == []
+@pytest.mark.parametrize("job", [Run, Distill])
+def test_every_field_is_described(job):
+    assert [name for name, _, description in fields(job) if not description] == []
+
+
+def test_on_policy_rkl_is_gkd_as_it_is_by_default():
+    gkd, preset = (TypeAdapter(MethodConfig).validate_python({"method": name}).model_dump() for name in ("gkd", "on_policy_rkl"))
+    assert preset == gkd | {"method": "on_policy_rkl"}
 
 
 def test_the_schema_accepts_what_the_models_accept():
@@ -112,7 +119,7 @@ def test_shipped_configs_are_valid():
     paths = sorted(Path("configs").rglob("*.yaml"))
     assert paths
     for path in paths:
-        assert isinstance(load_run(path), Run)
+        load_job(Distill if path.name.startswith("distill") else Run, path)
 
 
 def test_importing_configs_loads_nothing_heavy():

@@ -142,6 +142,22 @@ def test_the_kd_step_is_that_of_a_loop_over_the_teachers_traces(untrained: Path,
     torch.testing.assert_close(gradient(model), gradient(reference), atol=1e-6, rtol=1e-3)
 
 
+def test_a_student_that_is_told_of_three_tokens_sees_the_rest_as_one(untrained: Path) -> None:
+    """Against the two distributions after merging, written out."""
+    pairs = [TracePair(trace, trace) for trace in TRACES]
+    model, reference, teacher = student(), student(), student(5)
+    recipe = Recipe(steps=1, batch=5, lr=1e-3, seed=0, micro_batch_tokens=30)
+    objective = Objective(jsd_beta=0.0, on_policy=0.0, top_k=3)
+    (loss,) = match_teacher(model, None, teacher, [], pairs, recipe, objective, max_new_tokens=0)  # type: ignore[arg-type]
+    total = 0.0
+    for trace in TRACES:
+        own, other = (next_token_logits(m, trace.prompt_ids, trace.completion_ids).double().softmax(-1) for m in (reference, teacher))
+        told, ids = other.topk(3)
+        merged = [torch.cat([p, 1 - p.sum(-1, keepdim=True)], -1) for p in (told, own.gather(-1, ids))]
+        total += float(kl_divergence(*map(Categorical, merged)).sum())
+    assert loss == pytest.approx(total / sum(len(trace.completion_ids) for trace in TRACES), abs=1e-5)
+
+
 def _generalised_jsd(own: torch.Tensor, other: torch.Tensor, jsd_beta: float) -> torch.Tensor:
     if jsd_beta in (0, 1):
         first, second = (own, other) if jsd_beta else (other, own)

@@ -1,0 +1,116 @@
+"""What a distillation refuses before an actor starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from raydistill.config.distill import Distill
+from raydistill.config.load import load_job
+from raydistill.distill_plan import check, told
+from raydistill.errors import InputError
+from raydistill.models.lineup import Role
+from raydistill.models.preflight import ModelRef, inspect_model
+from raydistill.scoring.score import Scorer, ScorerSpec
+from raydistill.students.data import Trace
+from raydistill.students.job import make_reader
+from raydistill.students.offline_writer import score_traces, scoring_of, write_offline
+
+CONFIG = Path("configs/distill.yaml")
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(InputError) as error:
+        check(load_job(Distill, CONFIG, overrides))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["teacher=null"], ["teacher.model"]),
+        (["method={method: sft}"], ["'sft'", "no teacher"]),
+        (["method.method=gkd", "method.on_policy=1.5"], ["method", "on_policy", "1.5"]),
+        (["method.method=gkd", "method.on_policy=-0.1"], ["on_policy"]),
+        (["method.jsd_beta=1.01"], ["jsd_beta", "1.01"]),
+        (["method.jsd_beta=-1"], ["jsd_beta"]),
+        (["method.top_k=0"], ["top_k"]),
+        (["method={method: kd, on_policy: 0.5}"], ["on_policy"]),
+        (["method={method: seqkd}", "offline=somewhere"], ["offline", "kd"]),
+        (["method={method: gkd}", "offline=somewhere"], ["offline", "kd"]),
+        (["offline=no/such/folder"], ["no/such/folder/teacher.json", "cannot be read"]),
+        (["max_new_tokens=128"], ["max_new_tokens", "rollout.max_model_len"]),
+        (["max_new_tokens=500", "rollout.max_model_len=1000"], ["max_new_tokens", "the context of student.model"]),
+        (["student.model=demo:proxy", "method.jsd_beta=0.5"], ["method.jsd_beta", "different tokenizers", "method.jsd_beta=0"]),
+        (["student.model=demo:proxy", "method.temperature=2"], ["method.temperature", "different tokenizers"]),
+        (["student.model=demo:proxy", "method.top_k=5"], ["method.top_k", "method.top_k=null"]),
+        (["student.model=demo:proxy", "method={method: on_policy_rkl}"], ["method.jsd_beta", "use gkd"]),
+        (["student.model=no/such/folder/here"], ["student.model"]),
+        (["train.processes=500"], ["CPU", "train 500", "available"]),
+        (["method.stepps=1"], ["did you mean 'steps'"]),
+    ],
+)
+def test_is_refused_in_one_line(overrides: list[str], names: list[str]) -> None:
+    message = refused(*overrides)
+    for name in names:
+        assert name in message
+
+
+@pytest.mark.parametrize("method", ["{method: kd}", "{method: gkd, jsd_beta: 0}", "{method: seqkd}"])
+def test_other_tokenizers_are_aligned(method: str) -> None:
+    assert not check(load_job(Distill, CONFIG, ["student.model=demo:proxy", f"method={method}"])).same_tokens
+
+
+def test_how_much_a_student_is_told() -> None:
+    for override, expected in ((["method.top_k=5"], 5), (["method.top_k=5000"], 39), ([], 39)):
+        job = load_job(Distill, CONFIG, override)
+        assert told(job, check(job)) == expected
+
+
+def _role(model: str) -> Role:
+    config = load_job(Distill, CONFIG, [f"teacher.model={model}"]).teacher
+    assert config is not None
+    facts = inspect_model(ModelRef("teacher", model))
+    return Role(facts, config.model_copy(update={"model": str(facts.folder), "template": facts.template}))
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two traces, scored by the demo's teacher."""
+    teacher, folder = _role("demo:teacher"), tmp_path_factory.mktemp("scored") / "scored"
+    scorer = Scorer(ScorerSpec(teacher.config.model))
+    traces = [Trace("1+2-3=", "1+2=3;3-3=0;#0", True), Trace("4+5-6=", "4+5=9;9-6=3;#3", True)]
+    found = score_traces(lambda p, c: scorer.token_topk(p, c, 8), make_reader(teacher.facts, teacher.config), traces)
+    write_offline(folder, scoring_of(teacher.facts, teacher.config, 8), found)
+    return folder
+
+
+def test_scored_traces_of_the_teacher_are_taken(scored: Path) -> None:
+    check(load_job(Distill, CONFIG, [f"offline={scored}"]))
+    check(load_job(Distill, CONFIG, [f"offline={scored}", "teacher=null"]))
+    assert not check(load_job(Distill, CONFIG, [f"offline={scored}", "student.model=demo:proxy"])).same_tokens
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["teacher.model=demo:student"], ["weights", "another teacher"]),
+        (["teacher=null", "student.model=demo:proxy"], ["tokens", "another vocabulary"]),
+        (["method.temperature=2"], ["temperature"]),
+    ],
+)
+def test_scored_traces_of_others_are_refused(scored: Path, overrides: list[str], names: list[str]) -> None:
+    message = refused(f"offline={scored}", *overrides)
+    for name in ["teacher.json", *names]:
+        assert name in message
+
+
+def test_scored_traces_that_were_cut_short(scored: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(scored, folder)
+    shard = folder / "traces-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert "traces-00000.safetensors" in refused(f"offline={folder}")
