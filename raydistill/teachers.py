@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from raydistill.batch import StepBatch
+from raydistill.calibrate import prompts_of_step, step_seed
 from raydistill.config.run import Run
+from raydistill.config.shadows import ShadowsConfig
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
@@ -18,6 +21,7 @@ from raydistill.files import write_whole
 from raydistill.report.facts import TraceFacts
 from raydistill.rollout.completion import Completion, Sampling
 from raydistill.students.data import Trace
+from raydistill.students.shadow_group import OriginalTraces
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Outcome
 
@@ -109,6 +113,36 @@ def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path)
     found = TraceSet(traces, _trace_facts(crew, [flat[i] for i in shown], [outcomes[i] for i in shown], 1 - len(kept) / len(flat)))
     write_whole(path, json.dumps(asdict(found)))
     return found
+
+
+def collect_original(crew: Crew, shadows: ShadowsConfig, seed: int, path: Path) -> OriginalTraces:
+    """What a seed's shadow students need, sampled from the original, which was synced last; read back where it was done before.
+
+    Twins get what the original would have answered in each step, by the step's own prompts and streams. Raises RunError where
+    influence is asked for and no answer on a tune prompt is right.
+    """
+    if path.exists():
+        return OriginalTraces.read(path)
+    calibration, train = crew.run.calibration, crew.task.prompts("train")
+    twin = [
+        tuple(crew.sample(prompts_of_step(train, calibration.prompts, seed, step), step_seed(seed, step)).traces())
+        for step in range(calibration.steps)
+    ]
+    held_out = _right_traces(crew, crew.task.prompts("tune")[: shadows.held_out], seed) if shadows.use == "influence" else ()
+    if shadows.use == "influence" and not held_out:
+        raise RunError(f"shadows.held_out: none of the original's answers to {shadows.held_out} tune prompts is right; raise it")
+    found = OriginalTraces(tuple(twin), held_out)
+    write_whole(path, json.dumps(asdict(found)))
+    return found
+
+
+def _right_traces(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Trace, ...]:
+    """The right ones among one completion of each prompt."""
+    sampling = Sampling(1, crew.run.calibration.max_new_tokens, seed=9_000_000_000 + seed)
+    batch = StepBatch(list(prompts), [row[0] for row in crew.generate(prompts, sampling)], samples=1)
+    crew.verify(batch)
+    taken_B1 = batch.calibrated(only_right=True)
+    return tuple(trace for trace, taken in zip(batch.traces(), taken_B1[:, 0], strict=True) if trace and taken)
 
 
 def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome], dropped: float) -> TraceFacts:
