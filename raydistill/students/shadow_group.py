@@ -56,7 +56,9 @@ class _Member:
 class ShadowGroup:
     """The shadows of a run, an actor each, called together."""
 
-    def __init__(self, run: Run, config: ShadowsConfig, models: Sequence[tuple[ModelConfig, ModelFacts]], task: Task, verifier: Verifier):
+    def __init__(
+        self, run: Run, config: ShadowsConfig, models: Sequence[tuple[ModelConfig, ModelFacts]], task: Task, verifier: Verifier
+    ) -> None:
         """Starts the actors without waiting for them; `models` are settled, in the order of the config."""
         self.config, self._verifier = config, verifier
         self._prompts = tuple(task.prompts("tune")[: config.prompts])
