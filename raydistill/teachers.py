@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from raydistill.batch import StepBatch
 from raydistill.calibrate import prompts_of_step, step_seed
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
@@ -128,7 +127,7 @@ def collect_original(crew: Crew, shadows: ShadowsConfig, seed: int, path: Path) 
         tuple(crew.sample(prompts_of_step(train, calibration.prompts, seed, step), step_seed(seed, step)).traces())
         for step in range(calibration.steps)
     ]
-    held_out = _right_traces(crew, crew.task.prompts("tune")[: shadows.held_out], seed) if shadows.use == "influence" else ()
+    held_out = _right_answers(crew, crew.task.prompts("tune")[: shadows.held_out], seed) if shadows.use == "influence" else ()
     if shadows.use == "influence" and not held_out:
         raise RunError(f"shadows.held_out: none of the original's answers to {shadows.held_out} tune prompts is right; raise it")
     found = OriginalTraces(tuple(twin), held_out)
@@ -136,13 +135,12 @@ def collect_original(crew: Crew, shadows: ShadowsConfig, seed: int, path: Path) 
     return found
 
 
-def _right_traces(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Trace, ...]:
-    """The right ones among one completion of each prompt."""
-    sampling = Sampling(1, crew.run.calibration.max_new_tokens, seed=9_000_000_000 + seed)
-    batch = StepBatch(list(prompts), [row[0] for row in crew.generate(prompts, sampling)], samples=1)
+def _right_answers(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Trace, ...]:
+    """The right and whole ones among as many completions of each prompt as a step samples."""
+    batch = crew.sample(prompts, seed=9_000_000_000 + seed)
     crew.verify(batch)
-    taken_B1 = batch.calibrated(only_right=True)
-    return tuple(trace for trace, taken in zip(batch.traces(), taken_B1[:, 0], strict=True) if trace and taken)
+    taken = batch.calibrated(only_right=True).flatten()
+    return tuple(trace for trace, right in zip(batch.traces(), taken, strict=True) if trace and right)
 
 
 def _trace_facts(crew: Crew, completions: Sequence[Completion], outcomes: Sequence[Outcome], dropped: float) -> TraceFacts:

@@ -31,8 +31,8 @@ class ShadowsConfig(Strict):
     """Steps between two measurements of how often shadow and twin are right."""
     prompts: PositiveInt = 128
     """Prompts of the tune split on which that is measured, with one completion each at temperature 1."""
-    held_out: PositiveInt = 128
-    """For `influence`: prompts of the tune split, whose right answers by the original teacher the shadow is to find likelier."""
+    held_out: PositiveInt = 32
+    """For `influence`: prompts of the tune split to which the shadow is to give one of the original teacher's right answers."""
     eps: PositiveFloat = 1e-2
     """For `influence`: how far the shadow's weights are moved each way, as a length (L2 norm) in the space of weights."""
     budget_seconds: PositiveFloat = 30.0

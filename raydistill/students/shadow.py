@@ -21,7 +21,7 @@ from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 from raydistill.students.batches import Batch, pad, seeded_order
 from raydistill.students.data import Reader, Trace
 from raydistill.students.distil import Optimiser, sft_pieces
-from raydistill.students.influence import shifted, slopes, unit_gradient
+from raydistill.students.influence import HeldOut, shifted, slopes, unit_gradient
 from raydistill.tasks.prompt import Prompt
 
 WARMUP = 10
@@ -68,9 +68,9 @@ class Shadow:
         self._engine: TransformersEngine | None = None
 
     def begin(self, seed: int, held_out: Sequence[Trace], state: Path | None = None) -> None:
-        """Start anew, or where `save` wrote `state`. `held_out` is what `influence` is measured by."""
+        """Start anew, or where `save` wrote `state`. `held_out` are the right answers that `influence` is about."""
         self._seed = seed
-        self._held_out = pad([self._reader.trace(trace) for trace in held_out]) if self.spec.eps is not None else None
+        self._held_out = None if self.spec.eps is None else HeldOut.of([self._reader.trace(trace) for trace in held_out])
         self._live, self._twin = _Trainee(self.spec), _Trainee(self.spec)
         if state is not None:
             self._restore(state)
