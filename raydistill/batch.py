@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raydistill.learner.batch import Sample
-from raydistill.reward.advantage import Floats, Mask, advantages, calibration_mask, grid, score_gap
+from raydistill.reward.advantage import Floats, Mask, advantages, calibration_mask, combined, grid, score_gap
+from raydistill.students.data import Trace
 from raydistill.tasks.verifier import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class StepBatch:
     outcomes: list[Outcome] = field(default_factory=list)
     proxy_scores: dict[int, SequenceScore] = field(default_factory=dict)
     """By index of the completion, for those that take part in the calibration reward."""
+    shadow_scores: list[dict[int, SequenceScore]] = field(default_factory=list)
+    """Likewise, for each shadow student; where there are any they take the proxy's place."""
+    worst_for: float | None = None
+    """The eta whose worst case over the shadows is their reward; their mean if None."""
     denominator_scores: dict[int, SequenceScore] = field(default_factory=dict)
     """Likewise; empty without a denominator."""
     ends_count: bool = False
@@ -63,7 +68,8 @@ class StepBatch:
 
     def gaps(self, normalization: str) -> Floats:
         """(B, G): r_cal in the knob's unit, NaN where a completion was not scored."""
-        return score_gap(self._scores(self.proxy_scores, normalization), self._denominators(normalization))
+        denominators = self._denominators(normalization)
+        return combined([score_gap(self._scores(scores, normalization), denominators) for scores in self._judges()], self.worst_for)
 
     def compute_advantages(self, knob: KnobConfig) -> None:
         """Fill in `advantages`."""
@@ -71,6 +77,11 @@ class StepBatch:
         scored_BG = ~np.isnan(gaps_BG)
         result_BG = advantages(self.right(), self.valid(), gaps_BG, scored_BG, knob.eta, knob.min_spread, knob.scale == "std")
         self.advantages = result_BG.reshape(-1).tolist()
+
+    def traces(self) -> list[Trace | None]:
+        """What a student can be fed, right or wrong; None where a special token is inside."""
+        pairs = zip(self.prompts, self.completions, strict=True)
+        return [None if c.has_special else Trace(prompt.text, c.text, not c.truncated) for prompt, c in pairs]
 
     def kept(self) -> list[int]:
         """Indices of the completions that the learner sees: all but those whose check failed."""
@@ -82,6 +93,9 @@ class StepBatch:
         kept = [(self.completions[index], advantages[index]) for index in self.kept()]
         return [Sample(c.prompt_ids, c.token_ids, c.logprobs, advantage) for c, advantage in kept]
 
+    def _judges(self) -> list[dict[int, SequenceScore]]:
+        return self.shadow_scores or [self.proxy_scores]
+
     def _scores(self, scores: dict[int, SequenceScore], normalization: str) -> Floats:
         values = np.full(len(self.completions), np.nan)
         for index, score in scores.items():
@@ -92,8 +106,9 @@ class StepBatch:
         return self._scores(self.denominator_scores, normalization) if self.denominator_scores else None
 
     def end_gap(self) -> float | None:
-        """Mean log-probability that the proxy gives the end of the turn minus the denominator's, in nats; None without both."""
-        pairs = [(score, self.denominator_scores[i]) for i, score in self.proxy_scores.items() if i in self.denominator_scores]
+        """Mean log-probability that proxy or shadows give the end of the turn minus the denominator's, in nats; None without both."""
+        scored = [item for scores in self._judges() for item in scores.items()]
+        pairs = [(score, self.denominator_scores[i]) for i, score in scored if i in self.denominator_scores]
         return float(np.mean([own.end_logprob - other.end_logprob for own, other in pairs])) if pairs else None
 
 

@@ -3,10 +3,10 @@
 for step in steps:
     completions = G samples for each prompt from the teacher
     r_task      = verifier(prompt, completion)
-    r_cal       = score(proxy) - score(denominator)
+    r_cal       = score(proxy) - score(denominator), or what shadow students make of it
     A           = groupnorm(r_task) + eta * groupnorm(r_cal)
     learner.update(completions, A, anchor log-probs)
-    rollout workers take the new weights
+    rollout workers take the new weights; shadow students learn from the completions
     stop when the KL budget is spent
 """
 
@@ -22,22 +22,39 @@ from raydistill.config.run import Run
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.runfolder import SeedFolder
+from raydistill.students.shadow_group import NO_TRACES, OriginalTraces
 from raydistill.tasks.prompt import Prompt
 from raydistill.timing import Phases
 
 
-def calibrate(run: Run, seed: int, crew: Crew, folder: SeedFolder, on_step: Callable[[dict[str, Any]], None]) -> None:
-    """Calibrate the teacher with one seed and leave it in `folder.teacher`; goes on from the last checkpoint there."""
+def calibrate(
+    run: Run,
+    seed: int,
+    crew: Crew,
+    folder: SeedFolder,
+    on_step: Callable[[dict[str, Any]], None],
+    original: OriginalTraces = NO_TRACES,
+) -> None:
+    """Calibrate the teacher with one seed and leave it in `folder.teacher`; goes on from the last checkpoint there.
+
+    `original` is for the shadow students, where the run has any.
+    """
     budget = abs(run.knob.eta) * run.knob.kl_budget or float("inf")
     prompts = crew.task.prompts("train")
+    shadows = crew.shadows
     start = _begin(crew, folder)
+    if shadows:
+        shadows.begin(seed, start, original, folder.shadows(start) if start else None)
     for step in range(start, run.calibration.steps):
         phases = Phases()
         with phases("rollout"):
-            batch = crew.sample(prompts_of_step(prompts, run.calibration.prompts, seed, step), seed=seed * 1_000_003 + step)
+            batch = crew.sample(prompts_of_step(prompts, run.calibration.prompts, seed, step), seed=step_seed(seed, step))
         with phases("verify"):
             crew.verify(batch)
             _stop_if_unverifiable(batch, run)
+        if shadows:
+            with phases("shadow"):
+                phases.seconds["shadow_training"] = shadows.catch_up()
         with phases("score"):
             crew.score(batch)
             batch.compute_advantages(run.knob)
@@ -45,13 +62,19 @@ def calibrate(run: Run, seed: int, crew: Crew, folder: SeedFolder, on_step: Call
             kl = crew.kl(batch)
             if kl >= budget:
                 break
+            if shadows:
+                shadows.learn(step, batch.traces())  # while the learner and the next rollouts go on
             update = crew.update(batch)
         with phases("sync"):
             deviation = crew.sync(step + 1)
         row = step_metrics(step, batch, kl, update, deviation, run.knob.normalization, phases.seconds)
+        if shadows:
+            row["shadows"] = shadows.row()
         folder.append_row(row)
         on_step(row)
         if (step + 1) % run.calibration.checkpoint_every == 0:
+            if shadows:
+                shadows.save(folder.shadows(step + 1))
             crew.learner.save_checkpoint(folder.checkpoint(step + 1))
             folder.drop_checkpoints_before(step + 1)
     crew.learner.save(folder.teacher)
@@ -64,6 +87,11 @@ def prompts_of_step(prompts: Sequence[Prompt], count: int, seed: int, step: int)
         epoch, place = divmod(index, len(prompts))
         chosen.append(prompts[_shuffled(len(prompts), seed, epoch)[place]])
     return chosen
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The sampling seed of a step."""
+    return seed * 1_000_003 + step
 
 
 @lru_cache(maxsize=2)

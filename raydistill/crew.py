@@ -11,6 +11,7 @@ from raydistill.batch import StepBatch
 from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig, ZeroConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
+from raydistill.config.shadows import ShadowsConfig
 from raydistill.evaluate.measure import check_completions
 from raydistill.learner.batch import LearnerSpec, LoraSpec
 from raydistill.learner.group import LearnerGroup
@@ -20,7 +21,8 @@ from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
 from raydistill.scoring.actor import answers, start_scorer
-from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec, learnt_to_end
+from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec, SequenceScore, learnt_to_end
+from raydistill.students.shadow_group import ShadowGroup
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Verifier
@@ -46,12 +48,19 @@ class Crew:
             learner_spec(run, self._teacher.model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus
         )
         self.anchor = self._scorer(lineup.teacher)
-        self.proxy = self._scorer(lineup.proxy)
+        self.proxy = self._scorer(lineup.proxy) if lineup.proxy else None
         self.current = self._scorer(lineup.teacher)
         self.verifier = Verifier(self.task, run.verifier.workers, run.verifier.timeout)
+        self.shadows = self._shadows(run.shadows, lineup.shadows) if run.shadows else None
 
     def _scorer(self, role: Role) -> Any:
         return scorer_actor(role.config, self.run.scorer, self.run.learner.dtype)
+
+    def _shadows(self, config: ShadowsConfig, roles: Sequence[Role]) -> ShadowGroup:
+        return ShadowGroup(self.run, config, [(role.config, role.facts) for role in roles], self.task, self.verifier)
+
+    def _scorers(self) -> list[Any]:
+        return [scorer for scorer in (self.anchor, self.proxy, self.current) if scorer is not None]
 
     def ready(self) -> None:
         """Wait until every actor is up."""
@@ -61,15 +70,19 @@ class Crew:
         self._probe = self._probe_ids()
         self.pool.ready()
         self.learner.ready()
-        answers([scorer.ready.remote() for scorer in (self.anchor, self.proxy, self.current)])
-        self._ends_count = self._both_learnt_to_end()
+        answers([scorer.ready.remote() for scorer in self._scorers()])
+        if self.shadows:
+            self.shadows.ready()
+        self._ends_count = self._all_learnt_to_end()
 
-    def _both_learnt_to_end(self) -> bool:
-        """Whether proxy and original end their turns alike, so that the end is part of a score; by right answers of the original."""
+    def _all_learnt_to_end(self) -> bool:
+        """Whether original, proxy and shadows end their turns alike: then the end is part of a score. By right answers of the original."""
         batch = self.sample(self.task.prompts("train")[: self.run.calibration.prompts], seed=0)
         self.verify(batch)
         prompts, texts = batch.texts(batch.calibrated(only_right=True))
-        return all(learnt_to_end(scores) for scores in answers([s.score.remote(prompts, texts) for s in (self.proxy, self.anchor)]))
+        judges = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, self.anchor) if scorer is not None]
+        shadows = self.shadows.score(prompts, texts) if self.shadows else []
+        return all(learnt_to_end(scores) for scores in answers([*judges, *shadows]))
 
     def token_prompts(self, prompts: Sequence[Prompt]) -> list[TokenPrompt]:
         """The prompts in the teacher's tokens."""
@@ -93,13 +106,19 @@ class Crew:
         batch.outcomes = [outcome for (outcome,) in rows]
 
     def score(self, batch: StepBatch) -> None:
-        """Fill in the scores of the completions that take part in the calibration reward, both models at once."""
+        """Fill in the scores of the completions that take part in the calibration reward, all models at once."""
         denominators = {"anchor": self.anchor, "current": self.current, "none": None}
         self._anchor_logprobs(batch)  # starts now, is needed when learning
-        self._score(batch, denominators[self.run.knob.denominator])
+        influence = self.run.shadows is not None and self.run.shadows.use == "influence"  # no score, nothing to compare it with
+        self._score(batch, None if influence else denominators[self.run.knob.denominator])
 
     def own_gap(self, batch: StepBatch) -> float:
-        """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part."""
+        """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part.
+
+        NaN without a proxy, too: shadows change, and what two of them said at different times cannot be compared.
+        """
+        if self.proxy is None:
+            return float("nan")
         answers([self.current.sync.remote(self._weights)])
         self._score(batch, self.current)
         gaps_BG = batch.gaps(self.run.knob.normalization)
@@ -108,11 +127,16 @@ class Crew:
     def _score(self, batch: StepBatch, denominator: Any) -> None:
         taken_BG = batch.calibrated(only_right=self.run.knob.cal_on == "right")
         prompts, texts = batch.texts(taken_BG)
-        pending = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator) if scorer is not None]
+        shadows = self.shadows.rewards(prompts, texts) if self.shadows else []
+        others = [None if scorer is None else scorer.score.remote(prompts, texts) for scorer in (self.proxy, denominator)]
         chosen = np.flatnonzero(taken_BG).tolist()
-        results = [dict(zip(chosen, scores, strict=True)) for scores in answers(pending)]
-        batch.proxy_scores = results[0]
-        batch.denominator_scores = results[1] if denominator is not None else {}
+
+        def by_place(references: Sequence[Any]) -> list[dict[int, SequenceScore]]:
+            return [dict(zip(chosen, scores, strict=True)) for scores in answers(references)]
+
+        batch.shadow_scores = by_place(shadows)
+        batch.proxy_scores, batch.denominator_scores = (by_place([reference])[0] if reference else {} for reference in others)
+        batch.worst_for = self.run.knob.eta if self.run.shadows and self.run.shadows.combine == "worst" else None
         batch.ends_count = self._ends_count
 
     def kl(self, batch: StepBatch) -> float:
@@ -153,7 +177,9 @@ class Crew:
         self.verifier.close()
         self.pool.shutdown()
         self.learner.shutdown()
-        for scorer in (self.anchor, self.proxy, self.current):
+        if self.shadows:
+            self.shadows.shutdown()
+        for scorer in self._scorers():
             ray.kill(scorer)
 
 

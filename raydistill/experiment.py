@@ -23,8 +23,17 @@ from raydistill.runfolder import RunFolder, SeedFolder
 from raydistill.students.data import Trace
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
+from raydistill.students.shadow_group import NO_TRACES, OriginalTraces
 from raydistill.tasks.prompt import Prompt
-from raydistill.teachers import PROBED_PROMPTS, TeacherMeasurement, TraceSet, collect_traces, evaluation_prompts, measure_teacher
+from raydistill.teachers import (
+    PROBED_PROMPTS,
+    TeacherMeasurement,
+    TraceSet,
+    collect_original,
+    collect_traces,
+    evaluation_prompts,
+    measure_teacher,
+)
 from raydistill.timing import Phases
 
 
@@ -40,6 +49,7 @@ class Experiment:
         self.lineup = lineup
         self._timings = folder.root / "seconds.json"
         known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
+        self._for_shadows: dict[int, OriginalTraces] = {}
         self.phases = Phases(dict.fromkeys(("total", "calibrate", "distil", "evaluate"), 0.0) | known)
 
     def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
@@ -47,6 +57,7 @@ class Experiment:
         try:
             with self.phases("total"):
                 original = self._original()
+                self._for_shadows = {seed: self._shadow_traces(seed) for seed in self.run.seeds} if self.run.shadows else {}
                 traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
                 calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
                 evaluations = self._students(traces, [found for _, found in calibrated])
@@ -77,7 +88,13 @@ class Experiment:
                 on_step(seed, row)
                 advance(row["step"] + 1, f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}")
 
-            calibrate(self.run, seed, self.crew, folder, step_done)
+            calibrate(self.run, seed, self.crew, folder, step_done, self._for_shadows.get(seed, NO_TRACES))
+
+    def _shadow_traces(self, seed: int) -> OriginalTraces:
+        """What a seed's shadow students need of the original teacher, whose weights were synced last."""
+        assert self.run.shadows is not None  # noqa: S101
+        with self.phases("calibrate"), self.console.busy(f"sampling for the shadows' twins, seed {seed}"):
+            return collect_original(self.crew, self.run.shadows, seed, self.baselines / "original" / f"shadows-{seed}.json")
 
     def _traces(self, seed: int, folder: Path) -> TraceSet:
         """Traces of the teacher whose weights were synced last."""

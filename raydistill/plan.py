@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from raydistill.cluster import capacity
 from raydistill.config.run import Run
+from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
 from raydistill.errors import InputError
-from raydistill.models.lineup import Lineup, line_up
+from raydistill.models.lineup import Lineup, Role, line_up
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
 
@@ -104,7 +105,7 @@ def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[st
 def parts(run: Run, lineup: Lineup) -> list[Part]:
     """The processes of a run."""
     width = BYTES[run.learner.dtype]
-    teacher, proxy = lineup.teacher.facts.parameters, lineup.proxy.facts.parameters
+    teacher = lineup.teacher.facts.parameters
     engine = VLLM_BYTES if run.rollout.engine == "vllm" else TORCH_BYTES
     # weights, gradients, float32 master copy, its copy for a reset, two moments; adapters are few, and only they have all but the first
     trained = width + (0 if run.learner.lora else width + 16)
@@ -127,9 +128,13 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
         ),
         Part("anchor", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the original teacher"),
         Part("current", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the calibrated teacher"),
-        Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * proxy, "scores under the calibration model"),
         Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
     ]
+    if lineup.proxy is not None:
+        memory = TORCH_BYTES + width * lineup.proxy.facts.parameters
+        kinds.append(Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, memory, "scores under the calibration model"))
+    if run.shadows is not None:
+        kinds += [_shadow(run.shadows, role) for role in lineup.shadows]
     if run.students is not None and lineup.student is not None:
         # float32: weights, gradients, two moments, and a copy that samples; the teacher's weights; a micro-batch's logits some four times
         logits = 4 * 4 * run.students.micro_batch_tokens * lineup.student.facts.embedding_rows
@@ -138,6 +143,13 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
             Part("student", run.students.parallel, run.students.cpus, run.students.gpus, TORCH_BYTES + both, "distils and evaluates")
         )
     return kinds
+
+
+def _shadow(shadows: ShadowsConfig, role: Role) -> Part:
+    # float32: shadow and twin with gradients and two moments each; copies that score and sample, the served weights, the direction
+    logits = 4 * 4 * shadows.micro_batch_tokens * role.facts.embedding_rows
+    memory = TORCH_BYTES + (2 * 16 + 4 * 4) * role.facts.parameters + logits
+    return Part("shadow", 1, shadows.cpus, shadows.gpus, memory, f"distils {role.facts.section} as the teacher changes")
 
 
 def check_room(kinds: Sequence[Part]) -> None:

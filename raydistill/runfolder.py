@@ -35,6 +35,10 @@ class SeedFolder:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:05}"
 
+    def shadows(self, step: int) -> Path:
+        """The shadow students' part of a checkpoint: written before the learner's, which makes it one."""
+        return self.checkpoints / f"shadows-{step:05}"
+
     def last_checkpoint(self) -> int | None:
         """The step of the newest whole checkpoint."""
         steps = [int(folder.name[5:]) for folder in self.checkpoints.glob("step-*") if folder.name[5:].isdigit()]
@@ -42,8 +46,8 @@ class SeedFolder:
 
     def drop_checkpoints_before(self, step: int) -> None:
         """Only the newest checkpoint is ever read."""
-        for older in self.checkpoints.glob("step-*"):
-            if older != self.checkpoint(step):
+        for older in self.checkpoints.glob("s*-*"):
+            if older not in (self.checkpoint(step), self.shadows(step)):
                 shutil.rmtree(older)
 
     def keep_rows(self, count: int) -> None:

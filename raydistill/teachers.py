@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from raydistill.calibrate import prompts_of_step, step_seed
 from raydistill.config.run import Run
+from raydistill.config.shadows import ShadowsConfig
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.measure import measure
 from raydistill.files import write_whole
+from raydistill.students.data import Trace
+from raydistill.students.shadow_group import OriginalTraces
 from raydistill.tasks.prompt import Prompt
 from raydistill.traces import TraceSet, sample_traces
 
@@ -83,3 +87,32 @@ def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path)
         raise RunError(f"every trace of seed {seed}'s teacher has a special token inside: nothing is left for its students")
     write_whole(path, found.to_json())
     return found
+
+
+def collect_original(crew: Crew, shadows: ShadowsConfig, seed: int, path: Path) -> OriginalTraces:
+    """What a seed's shadow students need, sampled from the original, which was synced last; read back where it was done before.
+
+    Twins get what the original would have answered in each step, by the step's own prompts and streams. Raises RunError where
+    influence is asked for and no answer on a tune prompt is right.
+    """
+    if path.exists():
+        return OriginalTraces.read(path)
+    calibration, train = crew.run.calibration, crew.task.prompts("train")
+    twin = [
+        tuple(crew.sample(prompts_of_step(train, calibration.prompts, seed, step), step_seed(seed, step)).traces())
+        for step in range(calibration.steps)
+    ]
+    held_out = _right_answers(crew, crew.task.prompts("tune")[: shadows.held_out], seed) if shadows.use == "influence" else ()
+    if shadows.use == "influence" and not held_out:
+        raise RunError(f"shadows.held_out: none of the original's answers to {shadows.held_out} tune prompts is right; raise it")
+    found = OriginalTraces(tuple(twin), held_out)
+    write_whole(path, json.dumps(asdict(found)))
+    return found
+
+
+def _right_answers(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Trace, ...]:
+    """The right and whole ones among as many completions of each prompt as a step samples."""
+    batch = crew.sample(prompts, seed=9_000_000_000 + seed)
+    crew.verify(batch)
+    taken = batch.calibrated(only_right=True).flatten()
+    return tuple(trace for trace, right in zip(batch.traces(), taken, strict=True) if trace and right)

@@ -1,11 +1,14 @@
 """What a step makes of its scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raydistill.batch import StepBatch
 from raydistill.rollout.completion import Completion, StopReason
 from raydistill.scoring.score import SequenceScore
+from raydistill.students.data import Trace
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Outcome
 
@@ -58,3 +61,19 @@ def test_the_end_of_the_turn_is_logged_apart(batch: StepBatch) -> None:
 def test_without_a_scored_completion_everything_is_nan(batch: StepBatch) -> None:
     batch.proxy_scores = batch.denominator_scores = {}
     assert np.isnan(batch.gaps("per_byte")).all()
+
+
+@pytest.mark.parametrize(("worst_for", "expected"), [(None, [0.0, -0.5]), (1.0, [-1.0, -1.0]), (-1.0, [1.0, 0.0])])
+def test_shadows_take_the_place_of_the_proxy(batch: StepBatch, worst_for: float | None, expected: list[float]) -> None:
+    """The first scores as the proxy did, -1 and -1 a byte; the other finds both texts more natural."""
+    batch.shadow_scores = [batch.proxy_scores, {0: SequenceScore(1.0, 3, 2, -0.5), 1: SequenceScore(-4.0, 4, 4, -1.5)}]
+    batch.proxy_scores, batch.worst_for = {}, worst_for
+    gaps_BG = batch.gaps("per_byte")
+    assert gaps_BG[0] == pytest.approx(expected)
+    assert np.isnan(gaps_BG[1]).all()
+    assert batch.end_gap() == pytest.approx(((-0.5 + 0.25) + (-1.5 + 0.25)) / 2)
+
+
+def test_students_are_fed_right_and_wrong_completions_but_no_special_token(batch: StepBatch) -> None:
+    batch.completions[1] = replace(batch.completions[1], has_special=True)
+    assert batch.traces() == [Trace("1+1=", "ab", True), None, Trace("1+1=", "a", False), Trace("1+1=", "b", True)]

@@ -6,7 +6,7 @@ import pytest
 
 from raydistill.config.load import load_run
 from raydistill.errors import InputError
-from raydistill.plan import check
+from raydistill.plan import check, parts
 
 DEMO = Path("configs/demo.yaml")
 
@@ -23,6 +23,19 @@ DEMO = Path("configs/demo.yaml")
 def test_a_context_too_short_for_prompt_and_completion(overrides: list[str], names: str) -> None:
     with pytest.raises(InputError, match=rf"calibration\.max_new_tokens: .*{names}"):
         check(load_run(DEMO, overrides))
+
+
+def test_shadows_are_checked_as_other_models_are_and_planned_in_the_proxys_place() -> None:
+    run = load_run(Path("configs/shadows.yaml"))
+    lineup = check(run)
+    names = [part.name for part in parts(run, lineup)]
+    assert names.count("shadow") == 1
+    assert "proxy" not in names
+    assert [role.facts.section for role in lineup.shadows] == ["shadows.models.0"]
+    with pytest.raises(InputError, match=r"^shadows\.models\.0\.model: no demo model"):
+        check(load_run(Path("configs/shadows.yaml"), ["shadows.models.0.model=demo:shadow"]))
+    with pytest.raises(InputError, match=r"shadow 1 x 50"):
+        check(load_run(Path("configs/shadows.yaml"), ["shadows.cpus=50"]))
 
 
 @pytest.mark.parametrize("method", ["kd", "gkd"])

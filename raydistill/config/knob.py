@@ -17,7 +17,7 @@ class KnobConfig(Strict):
     kl_budget: PositiveFloat = 0.4
     """KL(teacher || original) in nats a sequence that the calibration may spend at |eta| = 1; it stops at |eta| times this."""
     denominator: Literal["anchor", "current", "none"] = "anchor"
-    """What the proxy's score is compared with: the original teacher, the current one (eta > 0 only) or nothing (an ablation)."""
+    """What a score is compared with: the original teacher, the current one (eta > 0 only) or nothing (an ablation, and for influence)."""
     normalization: Literal["per_byte", "per_token", "per_sequence"] = "per_byte"
     """Unit in which a sequence score is divided before the two scores are compared."""
     cal_on: Literal["right", "all"] = "right"

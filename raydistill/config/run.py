@@ -11,6 +11,7 @@ from raydistill.config.base import Strict
 from raydistill.config.calibration import CalibrationConfig, LearnerConfig, RolloutConfig, ScorerConfig
 from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
+from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import EvaluationConfig, StudentsConfig
 from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
 from raydistill.config.track import TrackConfig
@@ -45,8 +46,10 @@ class Run(Job):
     """Each seed calibrates a teacher and distils its students. Sampling and order follow from it; adapters start from the first one's."""
     teacher: ModelConfig
     """The model to calibrate; as it is before the run it is also the anchor."""
-    proxy: ModelConfig
+    proxy: ModelConfig | None = None
     """The frozen calibration model, smaller than any student, possibly of another family and tokenizer; never the student itself."""
+    shadows: ShadowsConfig | None = None
+    """Students distilled during the calibration, in the place of the proxy; none if missing."""
     knob: KnobConfig = KnobConfig()
     """The knob."""
     calibration: CalibrationConfig = CalibrationConfig()
@@ -66,6 +69,14 @@ class Run(Job):
         if len(set(value)) != len(value):
             raise ValueError("seeds repeat; give different ones")
         return value
+
+    @model_validator(mode="after")
+    def _has_one_source_of_calibration_rewards(self) -> Run:
+        if self.proxy is None and self.shadows is None:
+            raise ValueError("proxy: missing; name a calibration model, or give shadows, which take its place")
+        if self.proxy is not None and self.shadows is not None:
+            raise ValueError("proxy: given beside shadows, which take its place; set proxy=null or shadows=null")
+        return self
 
     @model_validator(mode="after")
     def _fits_the_context(self) -> Run:

@@ -22,22 +22,36 @@ class Lineup:
     """The models of a run."""
 
     teacher: Role
-    proxy: Role
+    proxy: Role | None
+    shadows: tuple[Role, ...]
+    """Either these or the proxy."""
     student: Role | None
     warnings: tuple[str, ...]
 
     def roles(self) -> list[Role]:
-        return [role for role in (self.teacher, self.proxy, self.student) if role is not None]
+        return [role for role in (self.teacher, self.proxy, *self.shadows, self.student) if role is not None]
 
 
 def line_up(run: Run) -> Lineup:
     """Check all models of a run before any is loaded. Raises InputError naming the first bad field and its cure."""
-    student = run.students.model if run.students else None
-    references = [ModelRef("students.model", student.model, student.template)] if student else []
-    found = preflight(_reference("teacher", run.teacher), _reference("proxy", run.proxy), references)
-    configs = [run.teacher, run.proxy, *([student] if student else [])]
-    roles = [Role(facts, settled(config, facts)) for facts, config in zip(found.models, configs, strict=True)]
-    return Lineup(roles[0], roles[1], roles[2] if student else None, found.warnings)
+    configs = {"teacher": run.teacher}
+    if run.proxy:
+        configs["proxy"] = run.proxy
+    shadows = {f"shadows.models.{place}": model for place, model in enumerate(run.shadows.models if run.shadows else ())}
+    configs |= shadows
+    if run.students:
+        configs["students.model"] = run.students.model
+    references = {section: _reference(section, config) for section, config in configs.items()}
+    found = preflight(
+        references["teacher"],
+        references.get("proxy"),
+        [references["students.model"]] if run.students else [],
+        [references[section] for section in shadows],
+    )
+    roles = {facts.section: Role(facts, settled(configs[facts.section], facts)) for facts in found.models}
+    return Lineup(
+        roles["teacher"], roles.get("proxy"), tuple(roles[section] for section in shadows), roles.get("students.model"), found.warnings
+    )
 
 
 def _reference(section: str, config: ModelConfig) -> ModelRef:

@@ -74,13 +74,15 @@ class Preflight:
     warnings: tuple[str, ...]
 
 
-def preflight(teacher: ModelRef, proxy: ModelRef | None, students: Sequence[ModelRef] = ()) -> Preflight:
+def preflight(teacher: ModelRef, proxy: ModelRef | None, students: Sequence[ModelRef] = (), shadows: Sequence[ModelRef] = ()) -> Preflight:
     """Check each model and the set. Raises InputError naming the first bad field and its cure."""
     first = inspect_model(teacher)
     calibration = inspect_model(proxy) if proxy else None
     others = [inspect_model(student) for student in students]
+    online = [inspect_model(shadow) for shadow in shadows]
     warnings = check_set(first, calibration, others) if calibration else []
-    return Preflight((first, *([calibration] if calibration else []), *others), tuple(warnings))
+    warnings += check_shadows(first, online, others)
+    return Preflight((first, *([calibration] if calibration else []), *others, *online), tuple(warnings))
 
 
 def check_set(teacher: ModelFacts, proxy: ModelFacts, students: Sequence[ModelFacts]) -> list[str]:
@@ -99,6 +101,31 @@ def check_set(teacher: ModelFacts, proxy: ModelFacts, students: Sequence[ModelFa
     ]
     if same_weights(proxy.checkpoint, teacher.checkpoint):
         warnings.append(f"{proxy.section}.model: is the teacher itself, so that the calibration reward starts at 0 everywhere")
+    return warnings
+
+
+def check_shadows(teacher: ModelFacts, shadows: Sequence[ModelFacts], students: Sequence[ModelFacts]) -> list[str]:
+    """Warnings about shadow students. Unlike a proxy, one may be the student itself: it is a student, and changes as students do."""
+    warnings = []
+    for place, shadow in enumerate(shadows):
+        field = f"{shadow.section}.model"
+        warnings += [
+            f"{field}: is the same model as {student.section}.model; what is shown of that student is not shown of others"
+            for student in students
+            if same_weights(shadow.checkpoint, student.checkpoint)
+        ]
+        warnings += [
+            f"{field}: is the same model as {earlier.section}.model, and gives the same rewards"
+            for earlier in shadows[:place]
+            if same_weights(shadow.checkpoint, earlier.checkpoint)
+        ]
+        if same_weights(shadow.checkpoint, teacher.checkpoint):
+            warnings.append(f"{field}: is the teacher itself, so that the calibration reward starts at 0 everywhere")
+        elif shadow.parameters > teacher.parameters:
+            warnings.append(
+                f"{field}: larger than {teacher.section}.model ({shadow.parameters:,} against {teacher.parameters:,} parameters); "
+                "a shadow stands for students, which are normally smaller"
+            )
     return warnings
 
 

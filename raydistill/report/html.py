@@ -9,7 +9,7 @@ from raydistill.evaluate.intervals import spearman
 from raydistill.report import page, words
 from raydistill.report.facts import Facts
 from raydistill.report.knob_curve import by_eta, eta_text, knob_curve_svg, methods, student_points
-from raydistill.report.plots import scores_svg, styles_svg, training_svg
+from raydistill.report.plots import scores_svg, shadows_svg, styles_svg, training_svg
 from raydistill.report.scores import Json
 from raydistill.track.secrets import public_yaml
 
@@ -29,6 +29,7 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
         scores=_markup(scores_svg(report)),
         styles=_markup(styles_svg(report)),
         training=_markup(training_svg(rows, kl_budget=abs(knob.eta) * knob.kl_budget)) if any(rows.values()) else None,
+        shadows=_markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
         examples=facts.teacher.examples,
         notes=words.notes(report),
         config=public_yaml(facts.run),

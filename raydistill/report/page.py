@@ -134,6 +134,11 @@ calibrated over control. Differences of the calibrated students, paired, with th
 {{ figure(training, "Rewards and KL are those of the completions sampled in a step. Seconds are stacked" ~
 (", mean over seeds" if report.seeds | length > 1) ~ "; slow first steps may rise above the picture.") }}{% endif %}
 
+{% if shadows %}<h2>Shadow students</h2>
+{{ figure(shadows, "Students distilled during the calibration, each beside a twin that was fed by the original teacher with the same " ~
+"seed, prompts and budget. Share of right answers at temperature 1 on the tune split" ~
+("; lines are means over seeds" if report.seeds | length > 1) ~ ".") }}{% endif %}
+
 <h2>Seconds</h2>
 <p>{% for name, value in report.seconds.items() %}{{ name }} {{ value | number(0) }}{{ ", " if not loop.last }}{% endfor %}</p>
 

@@ -19,11 +19,17 @@ CURVES = {
     "length": "Length, tokens",
     "mismatch_kl": "Mismatch KL of engine and learner, nats a token",
 }
-PHASES = ("rollout", "verify", "score", "learn", "sync")
 _COLUMNS = (48, 92)
 """Right edges of the two columns of numbers beside the scores, in points from the axes."""
 _LINES = ("-", "--", ":", "-.")
-_SHADES = ("#16324f", "#3f6d9b", "#7fa6cb", "#b9cfe4", "#e3ebf3")
+_SHADES = {
+    "rollout": "#16324f",
+    "verify": "#3f6d9b",
+    "shadow": "#f1d3b8",
+    "score": "#7fa6cb",
+    "learn": "#b9cfe4",
+    "sync": "#e3ebf3",
+}
 _HATCHES = ("", "///", "...", "xxx", "---", "ooo")
 
 
@@ -113,14 +119,61 @@ def _seconds(axes: Axes, rows: Sequence[Json]) -> None:
     """Stacked, mean over seeds."""
     steps = sorted({row["step"] for row in rows})
     of_step = {step: [row.get("seconds", {}) for row in rows if row["step"] == step] for step in steps}
-    stacks = [[sum(s.get(phase, 0.0) for s in of_step[step]) / len(of_step[step]) for step in steps] for phase in PHASES]
-    axes.stackplot(steps, stacks, labels=PHASES, colors=_SHADES, edgecolor="white", lw=0.4)
+    shadowed = any("shadow" in row.get("seconds", {}) for row in rows)
+    phases = [phase for phase in _SHADES if phase != "shadow" or shadowed]
+    stacks = [[sum(s.get(phase, 0.0) for s in of_step[step]) / len(of_step[step]) for step in steps] for phase in phases]
+    axes.stackplot(steps, stacks, labels=phases, colors=[_SHADES[phase] for phase in phases], edgecolor="white", lw=0.4)
     axes.set_title("Seconds a step by phase")
     # A first step may compile or load; it would flatten all others.
     totals = sorted(map(sum, zip(*stacks, strict=True)))
     axes.set_ylim(0, 1.7 * totals[len(totals) // 2] or 1)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles, labels, loc="upper right", ncols=3, handlelength=1.2, columnspacing=1.2)
+
+
+def shadows_svg(rows: Mapping[int, Sequence[Json]], names: Sequence[str]) -> str | None:
+    """Share of right answers of each shadow and of its twin over the steps, by seed and their mean; None where nothing was measured.
+
+    `names` are the shadows', in the order of the config.
+    """
+    curves = [[_measured(rows, place, name) for name in ("accuracy", "twin")] for place in range(len(names))]
+    if not any(by_step for pair in curves for by_step in pair):
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    with drawing():
+        figure = new_figure(8.2, 2.5 * math.ceil(len(names) / 2))
+        panels = figure.subplots(math.ceil(len(names) / 2), min(2, len(names)), squeeze=False).flat
+        for axes, name, (own, twin) in zip(panels, names, curves, strict=False):
+            _paired(axes, own, "fed by the calibrated teacher", BLUE, "-", "o")
+            _paired(axes, twin, "twin, fed by the original", GREY, "--", "s")
+            axes.set_title(name)
+            axes.set_xlabel("step")
+            axes.set_ylim(-0.01, 1.01)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        for axes in list(figure.axes)[len(names) :]:
+            axes.set_visible(False)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=2.8)
+        return to_svg(figure, "Share of right answers of each shadow student and its twin over the steps of the calibration")
+
+
+def _measured(rows: Mapping[int, Sequence[Json]], place: int, name: str) -> dict[int, list[float]]:
+    """By step, the seeds' values."""
+    found: dict[int, list[float]] = {}
+    for row in (row for lines in rows.values() for row in lines):
+        values = row.get("shadows", {}).get(name) or []
+        if place < len(values) and values[place] is not None:
+            found.setdefault(row["step"], []).append(values[place])
+    return dict(sorted(found.items()))
+
+
+def _paired(axes: Axes, by_step: Mapping[int, Sequence[float]], label: str, colour: str, line: str, marker: str) -> None:
+    """The mean over seeds as a line, each seed as a point."""
+    means = [sum(values) / len(values) for values in by_step.values()]
+    axes.plot(list(by_step), means, color=colour, ls=line, marker=marker, ms=4, lw=1.5, label=label)
+    points = [(step, value) for step, values in by_step.items() if len(values) > 1 for value in values]
+    axes.plot([x for x, _ in points], [y for _, y in points], color=colour, ls="", marker=marker, ms=3, alpha=0.35)
 
 
 def styles_svg(report: Json) -> str | None:

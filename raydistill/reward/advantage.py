@@ -1,7 +1,8 @@
-"""From rewards to advantages. Arrays are (B prompts, G samples); a mask says which samples take part."""
+"""From rewards to advantages. Arrays are (B prompts, G samples), S counts students; a mask says which samples take part."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ def calibration_mask(right_BG: Mask, truncated_BG: Mask, scorable_BG: Mask, only
 def score_gap(proxy: Floats, denominator: Floats | None) -> Floats:
     """r_cal = s_c - s_d, in the unit of its two arguments; without a denominator (an ablation) it is s_c alone."""
     return proxy.copy() if denominator is None else proxy - denominator
+
+
+def combined(rewards: Sequence[Floats], worst_for: float | None) -> Floats:
+    """One calibration reward of several students': their mean or, with an eta given, the worst case for it.
+
+    That is the reward that, times eta, is least: for eta > 0 every student has to find a text natural, for eta < 0 none may.
+    """
+    rewards_SBG = np.stack(rewards)
+    if worst_for is None:
+        return rewards_SBG.mean(axis=0)
+    return rewards_SBG.max(axis=0) if worst_for < 0 else rewards_SBG.min(axis=0)
 
 
 def grid(values: list[Any], samples: int, dtype: Any = np.float64) -> NDArray[Any]:

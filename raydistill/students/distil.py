@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +99,8 @@ def sft(model: Any, traces: Sequence[Encoded], recipe: Recipe) -> list[float]:
     Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
     """
     data = pad(traces)
-    optimiser = _Optimiser(model, recipe)
-    return [optimiser.step(_sft_pieces(model, data.rows(rows), recipe)) for rows in _order(len(traces), recipe)]
+    optimiser = Optimiser(model, recipe.lr, lambda step: learning_rate_factor(step, recipe.steps))
+    return [optimiser.step(sft_pieces(model, data.rows(rows), recipe.micro_batch_tokens)) for rows in _order(len(traces), recipe)]
 
 
 def match_teacher(
@@ -120,7 +120,7 @@ def match_teacher(
     `engine` holds a copy of the model and is given its weights before it samples. Both models are in evaluation mode and share the
     vocabulary. Returns the loss of each step, in nats a token. Raises RunError if it stops being a number.
     """
-    optimiser = _Optimiser(model, recipe)
+    optimiser = Optimiser(model, recipe.lr, lambda step: learning_rate_factor(step, recipe.steps))
     losses = []
     for step, turn in enumerate(turns(len(prompts), len(traces), recipe, objective.on_policy)):
         if turn.fresh:
@@ -151,9 +151,9 @@ def _order(count: int, recipe: Recipe) -> Iterator[list[int]]:
     return seeded_order(count, recipe.batch, recipe.steps, recipe.seed)
 
 
-def _sft_pieces(model: Any, batch: Batch, recipe: Recipe) -> Iterator[torch.Tensor]:
-    """The mean loss a token of a batch, as terms that add up to it."""
-    for rows in batch.pieces(recipe.micro_batch_tokens):
+def sft_pieces(model: Any, batch: Batch, micro_batch_tokens: int) -> Iterator[torch.Tensor]:
+    """The mean cross-entropy a token of a batch, in nats, as terms that add up to it."""
+    for rows in batch.pieces(micro_batch_tokens):
         piece = batch.rows(rows)
         logits_MV = completion_logits(model, piece)
         yield sft_loss(logits_MV, piece.completion_ids.to(logits_MV.device)) / batch.tokens
@@ -180,13 +180,14 @@ def _divergence(student_MV: torch.Tensor, teacher_MV: torch.Tensor, objective: O
     return topk_jsd_loss(student_MV, told, objective.jsd_beta, objective.temperature).loss
 
 
-class _Optimiser:
-    """AdamW without weight decay, clipped gradients, and the learning-rate schedule."""
+class Optimiser:
+    """AdamW without weight decay, clipped gradients, and a learning rate that follows a schedule."""
 
-    def __init__(self, model: Any, recipe: Recipe) -> None:
+    def __init__(self, model: Any, lr: float, factor: Callable[[int], float]) -> None:
+        """`factor` of the number of steps done gives the next one's share of the peak learning rate `lr`."""
         self._parameters = list(model.parameters())
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=recipe.lr, weight_decay=0.0, fused=True)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: learning_rate_factor(step, recipe.steps))
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=lr, weight_decay=0.0, fused=True)
+        self._lr, self._factor, self._done = lr, factor, 0
 
     def step(self, losses: Iterable[torch.Tensor]) -> float:
         """One update by the gradient of the sum of `losses`, which it returns. Raises RunError if it is not finite."""
@@ -197,7 +198,26 @@ class _Optimiser:
             total += float(loss.detach())
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM))
         if not math.isfinite(total + norm):
-            raise RunError(f"a student's training diverged (loss {total}, gradient norm {norm}); lower the method's lr")
+            raise RunError(f"a student's training diverged (loss {total}, gradient norm {norm}); lower the lr")
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr * self._factor(self._done)
         self._optimizer.step()
-        self._schedule.step()
+        self._done += 1
         return total
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Steps done and the moments, by names of our own, for `restore`."""
+        moments = self._optimizer.state_dict()["state"]
+        named = {f"{place}.{name}": tensor for place, tensors in moments.items() for name, tensor in tensors.items()}
+        return named | {"done": torch.tensor(self._done)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on where `state` was taken, to the bit."""
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in state.items():
+            place, _, moment = name.partition(".")
+            if moment:
+                moments.setdefault(int(place), {})[moment] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._done = int(state["done"])

@@ -32,8 +32,21 @@ def run_params(run: Job) -> dict[str, str]:
 
 
 def step_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl, such as `task_reward` and `seconds/rollout`."""
-    return _numbers({name: value for name, value in row.items() if name != "step"})
+    """The numbers of a line of metrics.jsonl, such as `task_reward` and `seconds/rollout`, and those of `shadow_accuracies`."""
+    return _numbers({name: value for name, value in row.items() if name != "step"}) | shadow_accuracies(row.get("shadows") or {})
+
+
+def shadow_accuracies(shadows: Mapping[str, Any]) -> dict[str, float]:
+    """`shadow.accuracy` and `shadow.twin`: means over the shadows that were measured; of several also each, as `shadow.accuracy.0`."""
+    metrics = {}
+    for name in ("accuracy", "twin"):
+        values = shadows.get(name) or []
+        measured = {place: value for place, value in enumerate(values) if value is not None}
+        if measured:
+            metrics[f"shadow.{name}"] = sum(measured.values()) / len(measured)
+        if len(values) > 1:
+            metrics |= {f"shadow.{name}.{place}": value for place, value in measured.items()}
+    return metrics
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:

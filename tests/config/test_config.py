@@ -59,6 +59,18 @@ def write(tmp_path: Path, data=MINIMAL) -> Path:
             ["students.model.model=demo:student", "students.methods=[{method: kd, temperature: 0}]"],
             ["students.methods.0", "temperature", "greater than or equal to 0.01"],
         ),
+        (["proxy=null"], ["proxy", "missing", "or give shadows"]),
+        (["shadows.models=[{model: demo:student}]"], ["proxy", "beside shadows", "proxy=null"]),
+        (["proxy=null", "shadows.use=scorer"], ["shadows.models", "required"]),
+        (["proxy=null", "shadows.models=[]"], ["shadows.models", "at least 1"]),
+        (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.eps=0"], ["shadows.eps", "greater than 0"]),
+        (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.eps=-.1"], ["shadows.eps", "greater than 0"]),
+        (
+            ["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.budget_seconds=0"],
+            ["shadows.budget_seconds", "greater than 0"],
+        ),
+        (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.use=target"], ["shadows.use", "'scorer' or 'influence'"]),
+        (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.combine=best"], ["shadows.combine", "'mean' or 'worst'"]),
         (["students.model.model=demo:student", "students.methods=[{method: sekd}]"], ["students.methods.0", "sekd", "seqkd"]),
     ],
 )

@@ -275,6 +275,25 @@ def test_a_proxy_that_is_the_teacher_is_warned_of(model: Model) -> None:
     assert "is the teacher itself" in preflight(ModelRef("teacher", folder), ModelRef("proxy", folder)).warnings[0]
 
 
+def test_a_shadow_may_be_the_student_but_that_is_said(model: Model) -> None:
+    teacher, student = str(model("t", "teacher")), str(model("s", "student"))
+    other = str(model("other", "student", seed=1))
+    shadows = [ModelRef(f"shadows.models.{place}", folder) for place, folder in enumerate((student, other, other, teacher))]
+    found = preflight(ModelRef("teacher", teacher), None, [ModelRef("students.model", student)], shadows)
+    assert [facts.section for facts in found.models] == ["teacher", "students.model", *(ref.section for ref in shadows)]
+    assert [warning.split(",")[0].split(";")[0] for warning in found.warnings] == [
+        "shadows.models.0.model: is the same model as students.model.model",
+        "shadows.models.2.model: is the same model as shadows.models.1.model",
+        "shadows.models.3.model: is the teacher itself",
+    ]
+
+
+def test_a_large_shadow_is_warned_of(model: Model) -> None:
+    teacher, shadow = ModelRef("teacher", str(model("t", "student"))), ModelRef("shadows.models.0", str(model("s", "teacher")))
+    (warning,) = preflight(teacher, None, [], [shadow]).warnings
+    assert warning.startswith("shadows.models.0.model: larger than teacher.model")
+
+
 def test_one_bit_tells_models_apart(model: Model) -> None:
     one, other = model("one"), model("other")
     weights = bytearray((other / "model.safetensors").read_bytes())

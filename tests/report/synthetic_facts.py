@@ -94,6 +94,21 @@ def some_rows(seeds: tuple[int, ...] = (1, 2, 3), steps: int = 40) -> dict[int, 
     return {seed: [_row(step, random.Random(1000 * seed + step)) for step in range(steps)] for seed in seeds}
 
 
+def with_shadows(rows: dict[int, list[dict[str, Any]]], count: int = 2) -> dict[int, list[dict[str, Any]]]:
+    """The same with shadow students, measured every tenth step; the last of them was late at step 20."""
+    return {seed: [row | {"shadows": _shadows(seed, row["step"], count)} for row in lines] for seed, lines in rows.items()}
+
+
+def _shadows(seed: int, step: int, count: int) -> dict[str, Any]:
+    if step % 10:
+        return {"late": 0, "accuracy": None, "twin": None}
+    own: list[float | None] = [0.3 + 0.01 * step + 0.01 * seed + 0.1 * place for place in range(count)]
+    twin: list[float | None] = [0.3 + 0.002 * step + 0.01 * seed + 0.1 * place for place in range(count)]
+    if step == 20:
+        own[-1] = twin[-1] = None
+    return {"late": int(step == 20), "accuracy": own, "twin": twin}
+
+
 def _row(step: int, rng: random.Random) -> dict[str, Any]:
     seconds = {"rollout": 0.29, "verify": 0.02, "score": 0.05, "learn": 0.14 if step else 9.0, "sync": 0.04}
     return {

@@ -14,11 +14,11 @@ from raydistill.report.card import report_card
 from raydistill.report.facts import Facts
 from raydistill.report.html import knob_curve_html, run_html
 from raydistill.report.knob_curve import knob_curve_svg
-from raydistill.report.plots import styles_svg
+from raydistill.report.plots import shadows_svg, styles_svg
 from raydistill.report.scores import Json
 from raydistill.report.words import claims_in_words, notes
 from raydistill.report.write import write_report
-from tests.report.synthetic_facts import exact, run_config, some_facts, some_rows, teacher_facts
+from tests.report.synthetic_facts import exact, run_config, some_facts, some_rows, teacher_facts, with_shadows
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -213,3 +213,19 @@ def test_writes_both_files_and_nothing_else(tmp_path: Path, facts: Facts) -> Non
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report == report_card(facts)
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_the_paired_curves_of_shadow_students(facts: Facts) -> None:
+    models = [{"model": "demo:student"}, {"model": "demo:proxy"}]
+    run = run_config(1.0, proxy=None, shadows={"models": models})
+    shadowed = replace(facts, run=run, teacher=replace(facts.teacher, original_gap=float("nan"), calibrated_gap=(float("nan"),) * 3))
+    rows = with_shadows(some_rows(run.seeds))
+    text = run_html(report_card(shadowed), shadowed, rows)
+    page = Page(text)
+    assert page.tags.count("svg") == 4
+    assert "Shadow students" in page.text
+    assert "twin, fed by the original" in page.text
+    assert page.text.count("demo:proxy") >= 2  # the panel's title and the config
+    assert run_html(report_card(shadowed), shadowed, rows) == text
+    assert shadows_svg(some_rows(run.seeds), ["demo:student"]) is None
+    assert "Shadow students" not in page_of(facts)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from raydistill.reward.advantage import STD_EPSILON, advantages, calibration_mask, group_normalise, score_gap
+from raydistill.reward.advantage import STD_EPSILON, advantages, calibration_mask, combined, group_normalise, score_gap
 
 B, G = 3, 5
 finite = st.floats(-50, 50, allow_nan=False, width=32)
@@ -114,3 +114,25 @@ def test_the_gap_of_a_model_with_itself_is_exactly_zero():
     scores = np.random.default_rng(1).normal(size=(2, 3)) * 100
     assert (score_gap(scores, scores) == 0).all()
     np.testing.assert_array_equal(score_gap(scores, None), scores)
+
+
+@given(st.lists(rewards, min_size=1, max_size=4), st.sampled_from([-2.0, -0.5, 0.5, 1.0]))
+def test_the_worst_case_gives_no_student_less_than_it_counts(per_student, eta):
+    worst_BG = combined(per_student, worst_for=eta)
+    for rewards_BG in per_student:
+        assert (eta * worst_BG <= eta * rewards_BG).all()
+    assert np.isin(worst_BG, np.stack(per_student)).all()
+    np.testing.assert_allclose(combined(per_student, worst_for=None), sum(per_student) / len(per_student), rtol=1e-12, atol=1e-12)
+
+
+def test_two_students_are_combined_by_mean_or_worst_case():
+    one, other = np.array([[1.0, -1.0]]), np.array([[0.0, 3.0]])
+    assert combined([one, other], None).tolist() == [[0.5, 1.0]]
+    assert combined([one, other], 1.0).tolist() == [[0.0, -1.0]]  # natural for both
+    assert combined([one, other], -1.0).tolist() == [[1.0, 3.0]]  # natural for neither
+
+
+def test_a_single_student_is_itself_to_the_bit():
+    alone = np.array([[0.1, -0.7, np.nan]])
+    for worst_for in (None, 1.0, -1.0):
+        np.testing.assert_array_equal(combined([alone], worst_for), alone)

@@ -223,7 +223,7 @@ def test_neither_training_nor_sampling_leaves_a_trace_in_the_teacher(untrained: 
 
 def test_a_diverging_student_is_an_error_and_not_a_folder_of_nan() -> None:
     model = student()
-    with pytest.raises(RunError, match="lower the method's lr"):
+    with pytest.raises(RunError, match="lower the lr"):
         sft(model, TRACES, Recipe(steps=50, batch=2, lr=1e30, seed=0))
 
 

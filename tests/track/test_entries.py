@@ -59,6 +59,27 @@ def test_steps_are_flat_numbers() -> None:
     assert step_metrics(line) == {"task_reward": 0.5, "seconds/rollout": 0.1}
 
 
+def test_shadows_are_their_mean_and_where_there_are_several_each() -> None:
+    line = {"step": 0, "shadows": {"late": 1, "accuracy": [0.2, None, 0.4], "twin": [0.1, None, 0.2]}}
+    assert step_metrics(line) == pytest.approx(
+        {
+            "shadows/late": 1,
+            "shadow.accuracy": 0.3,
+            "shadow.accuracy.0": 0.2,
+            "shadow.accuracy.2": 0.4,
+            "shadow.twin": 0.15,
+            "shadow.twin.0": 0.1,
+            "shadow.twin.2": 0.2,
+        }
+    )
+    assert step_metrics({"step": 0, "shadows": {"late": 0, "accuracy": [0.5], "twin": [0.25]}}) == {
+        "shadows/late": 0,
+        "shadow.accuracy": 0.5,
+        "shadow.twin": 0.25,
+    }
+    assert step_metrics({"step": 1, "shadows": {"late": 0, "accuracy": None, "twin": None}}) == {"shadows/late": 0}
+
+
 def test_the_mean_over_seeds_is_of_those_that_got_there() -> None:
     lines = [{"step": 0, "a": 1.0}, {"step": 1, "a": 2.0}, {"step": 0, "a": 3.0, "b": 5.0}]
     assert list(mean_over_seeds(lines)) == [(0, {"a": 2.0, "b": 5.0}), (1, {"a": 2.0})]
