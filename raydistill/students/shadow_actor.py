@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Assignment:
     """What a shadow is to do between two steps: learn from the rollouts of one, and show before the next what it can do."""
 
     step: int
@@ -57,7 +57,7 @@ class ShadowActor:
     def begin(self, seed: int, held_out: Sequence[Trace], state: Path | None) -> None:
         self._shadow.begin(seed, held_out, state)
 
-    def learn(self, lesson: Lesson) -> Learnt:
+    def learn(self, lesson: Assignment) -> Learnt:
         started = time.perf_counter()
         self._shadow.train(lesson.step, lesson.pairs)
         completions = self._shadow.sample(lesson.prompts, lesson.max_new_tokens, lesson.step) if lesson.prompts else None

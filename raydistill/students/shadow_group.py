@@ -14,7 +14,7 @@ from raydistill.config.shadows import ShadowsConfig
 from raydistill.errors import InputError, RunError, last_line
 from raydistill.evaluate.measure import check_completions
 from raydistill.students.data import Trace
-from raydistill.students.shadow_actor import Learnt, Lesson, start_shadow
+from raydistill.students.shadow_actor import Assignment, Learnt, start_shadow
 from raydistill.tasks.prompt import Task
 from raydistill.tasks.verifier import Outcome, Verifier
 
@@ -130,7 +130,7 @@ class ShadowGroup:
 
     def _give(self, member: _Member, step: int, pairs: tuple[TracePair, ...]) -> None:
         prompts = self._prompts if step % self.config.measure_every == 0 else ()
-        member.lesson = member.actor.learn.remote(Lesson(step, pairs, prompts, self._max_new_tokens))
+        member.lesson = member.actor.learn.remote(Assignment(step, pairs, prompts, self._max_new_tokens))
 
     def _wait(self, timeout: float | None) -> list[Any]:
         """The lessons that are over, after all of them are or `timeout` seconds have passed."""

@@ -36,9 +36,13 @@ def report(folder: Path) -> dict:
 def kd(tmp_path_factory) -> Path:
     """A student by kd, with vLLM."""
     folder = tmp_path_factory.mktemp("distill") / "kd"
-    ended = distill(KD, "rollout.engine=vllm", "--out", str(folder))
+    ended = distill(*_with_records(folder), "--out", str(folder))
     assert ended.code == 0, ended.err
     return folder
+
+
+def _with_records(folder: Path) -> list[str]:
+    return [KD, "rollout.engine=vllm", "train.checkpoint_every=1", f"track.uri=sqlite:///{folder.parent}/mlflow.db"]
 
 
 def test_a_run_leaves_a_student_and_a_report(kd) -> None:
@@ -54,10 +58,38 @@ def test_a_run_leaves_a_student_and_a_report(kd) -> None:
 
 def test_what_is_complete_is_not_redone(kd) -> None:
     before = (kd / "report.json").stat().st_mtime
-    ended = distill(KD, "rollout.engine=vllm", "--out", str(kd))
+    ended = distill(*_with_records(kd), "--out", str(kd))
     assert ended.code == 0, ended.err
     assert "student" in ended.out
     assert (kd / "report.json").stat().st_mtime == before
+
+
+def test_mlflow_has_its_steps_scores_and_student(kd) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{kd.parent}/mlflow.db")
+    run = client.get_run((kd / "mlflow-run-id").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["raydistill.kind"] == "distillation"
+    assert run.data.params["method.method"] == "kd"
+    assert run.data.metrics["student/sampled"] == report(kd)["student"]["sampled"]["mean"]
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2, 3]
+    assert {"report.json", "student"} <= {artefact.path for artefact in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.slow
+def test_a_run_whose_driver_was_killed_goes_on_to_the_same_student(kd, tmp_path) -> None:
+    folder = tmp_path / "run"
+    arguments = [KD, "rollout.engine=vllm", "train.checkpoint_every=1", "--out", str(folder)]
+    process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for_checkpoint(folder / "checkpoints" / "step-00002", process)
+    process.kill()
+    process.wait()
+    assert "--resume" in distill(*arguments).err
+    ended = distill(*arguments, "--resume")
+    assert ended.code == 0, ended.err
+    assert metrics(folder) == metrics(kd)
+    assert report(folder)["student"] == report(kd)["student"]
 
 
 def test_scored_traces_give_the_same_student_without_the_teacher_and_with_two_processes(kd, tmp_path) -> None:
@@ -89,14 +121,17 @@ def test_half_on_policy_across_tokenizers_with_a_worker_killed(tmp_path) -> None
     assert all(row["teacher_mass"] is None for row in rows)
 
 
-def _kill_worker_once_there_is(checkpoint: Path, process: subprocess.Popen) -> None:
+def _wait_for_checkpoint(checkpoint: Path, process: subprocess.Popen) -> None:
+    """That, or a later one."""
     deadline = time.monotonic() + 300
-    while not checkpoint.exists():
+    while not any(found.name >= checkpoint.name for found in checkpoint.parent.glob("step-?????")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-        if any(later.name > checkpoint.name for later in checkpoint.parent.glob("step-*")):
-            break
+
+
+def _kill_worker_once_there_is(checkpoint: Path, process: subprocess.Popen) -> None:
+    _wait_for_checkpoint(checkpoint, process)
     workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
     assert workers
     workers[0].send_signal(signal.SIGKILL)
