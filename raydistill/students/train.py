@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.models import ModelConfig
+from raydistill.errors import InputError, RunError, last_line
 from raydistill.learner.batch import ZeroSpec
 from raydistill.runfolder import SeedFolder
 from raydistill.students.data import Trace
@@ -57,7 +58,7 @@ def train(job: TrainJob, processes: int, num_cpus: float, num_gpus: float, max_f
 
     Ray must be initialised. Raises InputError or RunError where a worker raised it, and RunError for whatever else ended the training.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raydistill.environment import process_environment
@@ -76,7 +77,21 @@ def train(job: TrainJob, processes: int, num_cpus: float, num_gpus: float, max_f
             worker_runtime_env={"env_vars": process_environment(max(1, int(num_cpus)), num_gpus)},
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> Exception:
+    """What one of the workers raised, of our own errors first: others lose their connection to it."""
+    lines = [last_line(failure) for failure in getattr(error, "worker_failures", {}).values()] or [last_line(error)]
+    for kind in (InputError, RunError):
+        start = f"{kind.__module__}.{kind.__name__}: "
+        for line in lines:
+            if line.startswith(start):
+                return kind(line.removeprefix(start))
+    return RunError(f"training of the student failed: {lines[0]}")
 
 
 def run_worker(config: dict[str, Any]) -> None:

@@ -135,3 +135,13 @@ def _kill_worker_once_there_is(checkpoint: Path, process: subprocess.Popen) -> N
     workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
     assert workers
     workers[0].send_signal(signal.SIGKILL)
+
+
+def test_a_training_that_diverges_ends_with_a_line_that_says_so(kd, tmp_path) -> None:
+    ended = distill(KD, "--offline", str(kd / "scored"), "method.lr=1e30", "train.max_failures=0", "--out", str(tmp_path / "run"))
+    assert ended.code == 3, ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert "lower the lr" in last
+    assert "run.log" in last
+    assert "--resume" in last
+    assert "Traceback" not in ended.err
