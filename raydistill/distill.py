@@ -46,6 +46,8 @@ def run_distillation(job: Distill, models: Models, out: Path, resume: bool) -> N
     """The whole job, from its folder to its report. Raises InputError or RunError; what is done by then stays and can be resumed."""
     console, folder = Console(), RunFolder(out, job.seed)
     if not folder.is_complete(job, resume):
+        for warning in models.warnings:
+            console.say(f"warning: {warning}")
         connect(weights_bytes=BYTES[job.train.dtype] * models.student.facts.parameters)
         check_room(parts(job, models))
         with tracked(job, folder) as tracker, explained(folder):

@@ -9,8 +9,10 @@ from raydistill.config.distill import SFT, Distill
 from raydistill.config.students import Matching, OnPolicyRKL
 from raydistill.errors import InputError
 from raydistill.models.lineup import Role, settled
-from raydistill.models.preflight import ModelRef, inspect_model
+from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.table import models_table
 from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.reading import require_readable
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
@@ -31,6 +33,12 @@ class Models:
     teacher: Role | None
     teacher_reader: Reader | None
     task: Task
+    warnings: tuple[str, ...]
+
+    @property
+    def facts(self) -> list[ModelFacts]:
+        """The teacher's first, if there is one."""
+        return [role.facts for role in (self.teacher, self.student) if role is not None]
 
     @property
     def same_tokens(self) -> bool:
@@ -51,6 +59,7 @@ def check(job: Distill) -> Models:
         teacher,
         make_reader(teacher.facts, teacher.config) if teacher else None,
         task,
+        tuple(_warnings(student, teacher)),
     )
     train, measured = task.prompts("train"), task.prompts(job.evaluation.split)
     for split, prompts in (("train", train), (job.evaluation.split, measured)):
@@ -69,6 +78,7 @@ def check(job: Distill) -> Models:
                 ("rollout.max_model_len", job.rollout.max_model_len),
             ]
             require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
+            require_readable(role.facts.section, reader, texts)
     check_room(parts(job, models))
     return models
 
@@ -77,6 +87,12 @@ def _role(section: str, job: Distill) -> Role:
     config = getattr(job, section)
     facts = inspect_model(ModelRef(section, config.model, config.template))
     return Role(facts, settled(config, facts))
+
+
+def _warnings(student: Role, teacher: Role | None) -> list[str]:
+    """Raises InputError for a teacher that does not stop where its template ends a turn."""
+    alone = [warning for role in (teacher, student) if role is not None for warning in role.facts.warnings]
+    return alone + (check_ends(teacher.facts, [student.facts]) if teacher else [])
 
 
 def _check_comparison(job: Distill, models: Models) -> None:
@@ -162,11 +178,14 @@ def show(job: Distill, models: Models, folder: Path) -> None:
     console = Console()
     method = job.method
     console.print(f"distillation [bold]{job.name}[/bold] in {folder}: task {job.task.kind}, method {method.method}", highlight=False)
+    console.print(models_table(models.facts))
     kinds = parts(job, models)
     console.print(actor_table(kinds))
     console.print(f"{totals(kinds)}; {method.steps} steps of {method.batch} completions", highlight=False)
     if isinstance(method, Matching):
         console.print(_compared(job, models), highlight=False)
+    for warning in models.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _compared(job: Distill, models: Models) -> str:

@@ -41,6 +41,8 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
             console.say(f"{folder.root}: complete, see {folder.root / 'report.html'}")
     if not waiting:
         return
+    for warning in lineup.warnings:
+        console.say(f"warning: {warning}")
     run = waiting[0][0]
     if baselines:
         _claim(baselines, run)

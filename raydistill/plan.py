@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,11 @@ from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, Role, line_up
+from raydistill.models.table import models_table
+from raydistill.reading import longer_completions, require_readable, unknown_characters
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
+from raydistill.tasks.prompt import Prompt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +27,7 @@ GIB = 2**30
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
 _LONGEST = 32
-"""Prompts, the longest in characters, whose tokens are counted."""
+"""Prompts, the longest in characters, whose tokens are looked at."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,16 @@ def check(run: Run) -> Lineup:
     _require_small_vocabulary(run, lineup)
     readers = {role.facts.section: make_reader(role.facts, role.config) for role in lineup.roles()}
     _require_comparable_students(run, readers)
-    texts: list[str] = []
+    prompts: list[Prompt] = []
     for split in ("train", run.evaluation.split):
-        prompts = task.prompts(split)
-        if not prompts:
+        some = task.prompts(split)
+        if not some:
             raise InputError(f"task: the {split} split has no prompts")
-        texts += (prompt.text for prompt in prompts)
-    _check_context(run, lineup, readers, texts)
+        prompts += some
+    _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
+    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
     check_room(parts(run, lineup))
-    return lineup
+    return replace(lineup, warnings=(*lineup.warnings, *warnings))
 
 
 def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
@@ -100,6 +104,17 @@ def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[st
                 f"{field}: {new} and the longest prompt, {prompt} tokens, are more than {name} ({context}); "
                 "lower it, choose shorter prompts, or raise the limit"
             )
+
+
+def _check_reading(run: Run, lineup: Lineup, readers: dict[str, Reader], prompts: list[Prompt]) -> list[str]:
+    """Warnings about how the models read the task. Raises InputError as `require_readable` does."""
+    texts, golds = [prompt.text for prompt in prompts], [prompt.gold for prompt in prompts if prompt.gold]
+    warnings = []
+    for section, reader in readers.items():
+        require_readable(section, reader, texts)
+        warnings += unknown_characters(section, reader, texts + golds)
+    contexts = {role.facts.section: role.facts.context for role in lineup.roles()}
+    return warnings + longer_completions(readers, contexts, texts, golds, run.calibration.max_new_tokens)
 
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:
@@ -171,22 +186,17 @@ def check_room(kinds: Sequence[Part]) -> None:
 def show_plan(run: Run, lineup: Lineup, folder: Path) -> None:
     """Print what a run would do."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     console.print(
         f"run [bold]{run.name}[/bold] in {folder}: task {run.task.kind}, eta {run.knob.eta:g}, seeds {list(run.seeds)}", highlight=False
     )
-    models = Table("model", "path", "type", "parameters", "vocabulary", "template", title="models", title_justify="left")
-    for role in lineup.roles():
-        facts = role.facts
-        models.add_row(facts.section, str(facts.folder), facts.model_type, f"{facts.parameters:,}", f"{facts.vocab:,}", facts.template)
-    console.print(models)
+    console.print(models_table([role.facts for role in lineup.roles()]))
     kinds = parts(run, lineup)
     console.print(actor_table(kinds))
     console.print(f"{totals(kinds)}; {_steps(run)}", highlight=False)
     for warning in lineup.warnings:
-        console.print(f"warning: {warning}", style="yellow")
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def actor_table(kinds: Sequence[Part]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 
 from raydistill.config.distill import Distill
 from raydistill.config.load import load_job
-from raydistill.distill_plan import check, told
+from raydistill.distill_plan import check, show, told
 from raydistill.errors import InputError
 from raydistill.models.lineup import Role
 from raydistill.models.preflight import ModelRef, inspect_model
+from raydistill.models.trio import demo_model
 from raydistill.scoring.score import Scorer, ScorerSpec
 from raydistill.students.data import Trace
 from raydistill.students.job import make_reader
@@ -49,6 +51,7 @@ def refused(*overrides: str) -> str:
         (["student.model=demo:proxy", "method.top_k=5"], ["method.top_k", "method.top_k=null"]),
         (["student.model=demo:proxy", "method={method: on_policy_rkl}"], ["method.jsd_beta", "use gkd"]),
         (["student.model=no/such/folder/here"], ["student.model"]),
+        (["teacher.prompt_format=<bos>{prompt}"], ["teacher.prompt_format", "<bos> twice"]),
         (["train.processes=500"], ["CPU", "train 500", "available"]),
         (["method.stepps=1"], ["did you mean 'steps'"]),
     ],
@@ -62,6 +65,20 @@ def test_is_refused_in_one_line(overrides: list[str], names: list[str]) -> None:
 @pytest.mark.parametrize("method", ["{method: kd}", "{method: gkd, jsd_beta: 0}", "{method: seqkd}"])
 def test_other_tokenizers_are_aligned(method: str) -> None:
     assert not check(load_job(Distill, CONFIG, ["student.model=demo:proxy", f"method={method}"])).same_tokens
+
+
+def test_the_plan_shows_the_models_and_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = shutil.copytree(demo_model("student"), tmp_path / "student")
+    generation = json.loads((student / "generation_config.json").read_text()) | {"eos_token_id": [2, 5]}
+    (student / "generation_config.json").write_text(json.dumps(generation))
+    job = load_job(Distill, CONFIG, [f"student.model={student}"])
+    show(job, check(job), tmp_path)
+    shown = capsys.readouterr().out
+    assert "the teacher's" in shown
+    assert "warning: student.model: it stops at '1' (5)" in shown
+    alone = load_job(Distill, CONFIG, ["teacher=null", "method={method: sft}", "offline=null"])
+    show(alone, check(alone), tmp_path)
+    assert "the teacher's" not in capsys.readouterr().out.partition("actors")[0]
 
 
 def test_how_much_a_student_is_told() -> None:

@@ -1,12 +1,16 @@
 """What is refused before an actor starts."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raydistill.config.load import load_run
 from raydistill.errors import InputError
-from raydistill.plan import check, parts
+from raydistill.models.trio import demo_model
+from raydistill.plan import check, parts, show_plan
 
 DEMO = Path("configs/demo.yaml")
 
@@ -44,3 +48,35 @@ def test_a_student_whose_tokens_are_not_the_teachers(method: str) -> None:
     with pytest.raises(InputError, match=rf"^students\.model: {method} needs the teacher's vocabulary"):
         check(load_run(DEMO, overrides))
     check(load_run(DEMO, [*overrides[:2], "students.methods=[{method: seqkd}]"]))
+
+
+def _copy(role: str, tmp_path: Path, **fields: Any) -> Path:
+    """The demo model with other fields in its tokenizer.json."""
+    folder = shutil.copytree(demo_model(role), tmp_path / role)  # type: ignore[arg-type]
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(content | fields))
+    return folder
+
+
+def test_a_tokenizer_that_makes_all_prompts_one(tmp_path: Path) -> None:
+    blind = _copy("proxy", tmp_path, normalizer={"type": "Replace", "pattern": {"Regex": "[0-9a-j]"}, "content": "0"})
+    with pytest.raises(InputError, match=r"^proxy\.model: its tokenizer makes the same tokens of different prompts, '.*' and '.*'; "):
+        check(load_run(DEMO, [f"proxy.model={blind}"]))
+
+
+def test_a_tokenizer_that_does_not_know_a_character_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unaware = _copy("proxy", tmp_path, normalizer={"type": "Replace", "pattern": {"String": "="}, "content": "?"})
+    run = load_run(DEMO, [f"proxy.model={unaware}"])
+    lineup = check(run)
+    assert any(warning.startswith("proxy.model: its tokenizer does not know all characters of ") for warning in lineup.warnings)
+    show_plan(run, lineup, tmp_path)
+    assert "warning: proxy.model: its tokenizer does not know" in capsys.readouterr().out
+
+
+def test_a_prompt_that_begins_twice() -> None:
+    with pytest.raises(InputError, match=r"^students\.model\.prompt_format: a prompt begins with <bos> twice"):
+        check(load_run(DEMO, ["students.model.prompt_format=<bos>{prompt}"]))
+
+
+def test_the_demo_has_nothing_to_warn_of() -> None:
+    assert check(load_run(DEMO)).warnings == ()

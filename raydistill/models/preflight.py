@@ -13,28 +13,30 @@ conversion easily drops the tokenizer's rule that adds it. A rendered prompt mus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from raydistill.errors import InputError, reason
 from raydistill.models.checkpoint import Checkpoint, read_checkpoint, read_json, same_weights
 from raydistill.models.load import load_tokenizer, resolve_folder
+from raydistill.models.stops import stop_ids
+from raydistill.models.template import Template, end_of_turn_id, resolve_template
 from raydistill.models.text import render_prompt
+from raydistill.models.vocabulary import check_embedding, check_special_tokens, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Template = Literal["chat", "plain"]
 
 _BEGINNING = re.compile(
     r"[<\[|｜]*(bos|bos_token|s|begin.?of.?(text|sentence|sequence)|start.?of.?(text|sentence))[|｜>\]]*", re.IGNORECASE
 )
 _TRAINED_WITHOUT_BOS = ("bloom",)
 _CAUSAL = re.compile(r"(CausalLM|LMHeadModel|ForConditionalGeneration)$")
-_PLACEHOLDER = re.compile(r"image|audio|video", re.IGNORECASE)
-_ANSWER = "xyzzy"
+
+
+_STOP_CURE = "add {0.end_of_turn_id} to eos_token_id in its generation_config.json, or use the template 'plain'"
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,25 @@ class ModelFacts:
     folder: Path
     model_type: str
     parameters: int
+    vocabulary: Mapping[str, int] = field(repr=False)
+    """From tokens to ids."""
     vocab: int
     embedding_rows: int
     template: Template
     eos_ids: tuple[int, ...]
-    """Every token that may end a generation, by the tokenizer, config.json and generation_config.json."""
+    """Every token that ends a generation, see `stop_ids`."""
     end_of_turn_id: int
     """The token that ends an answer under the template."""
     bos_id: int | None
     """The token that every rendered prompt begins with, if the model needs one."""
     context: int | None
     checkpoint: Checkpoint
+    warnings: tuple[str, ...]
+    """About this model alone."""
+
+    def token(self, id_: int) -> str:
+        """As the vocabulary writes it; an id without a token as a number."""
+        return next((token for token, known in self.vocabulary.items() if known == id_), str(id_))
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,31 @@ def preflight(teacher: ModelRef, proxy: ModelRef | None, students: Sequence[Mode
     calibration = inspect_model(proxy) if proxy else None
     others = [inspect_model(student) for student in students]
     online = [inspect_model(shadow) for shadow in shadows]
-    warnings = check_set(first, calibration, others) if calibration else []
+    models = (first, *([calibration] if calibration else []), *others, *online)
+    warnings = [warning for facts in models for warning in facts.warnings] + check_ends(first, [*others, *online])
+    warnings += check_set(first, calibration, others) if calibration else []
     warnings += check_shadows(first, online, others)
-    return Preflight((first, *([calibration] if calibration else []), *others, *online), tuple(warnings))
+    return Preflight(models, tuple(warnings))
+
+
+def check_ends(teacher: ModelFacts, students: Sequence[ModelFacts]) -> list[str]:
+    """Warnings about students that go on behind the end of their turn. Raises InputError for a teacher that does."""
+    if problem := _goes_on(teacher):
+        raise InputError(f"{problem}, so that its completions would run on until they are cut off; {_STOP_CURE.format(teacher)}")
+    return [
+        f"{problem}; it is taught to end an answer with {student.token(student.eos_ids[0])} instead, which costs it training: "
+        f"{_STOP_CURE.format(student)}"
+        for student in students
+        if (problem := _goes_on(student))
+    ]
+
+
+def _goes_on(facts: ModelFacts) -> str:
+    """What is wrong with a model whose generation does not stop where its template ends a turn, or an empty string."""
+    if facts.end_of_turn_id in facts.eos_ids:
+        return ""
+    stops = ", ".join(map(facts.token, facts.eos_ids))
+    return f"{facts.section}.model: its chat template ends a turn with {facts.token(facts.end_of_turn_id)}, but it stops at {stops} alone"
 
 
 def check_set(teacher: ModelFacts, proxy: ModelFacts, students: Sequence[ModelFacts]) -> list[str]:
@@ -138,46 +170,27 @@ def inspect_model(ref: ModelRef) -> ModelFacts:
     tokenizer = _tokenizer(field, folder)
     if tokenizer.eos_token_id is None:
         raise InputError(f"{field}: the tokenizer of {folder} has no end token; set eos_token in tokenizer_config.json")
-    _check_vocabulary(field, tokenizer, checkpoint)
+    check_vocabulary(field, tokenizer, checkpoint)
+    check_special_tokens(field, tokenizer, checkpoint)
+    check_embedding(field, checkpoint)
     template = resolve_template(tokenizer, ref.template, f"{ref.section}.template")
+    eos_ids = _eos_ids(field, tokenizer, folder)
     return ModelFacts(
         section=ref.section,
         folder=folder,
         model_type=checkpoint.model_type,
         parameters=checkpoint.parameters,
+        vocabulary=tokenizer.get_vocab(),
         vocab=len(tokenizer),
         embedding_rows=checkpoint.embedding_rows,
         template=template,
-        eos_ids=_eos_ids(field, tokenizer, checkpoint),
+        eos_ids=eos_ids,
         end_of_turn_id=end_of_turn_id(tokenizer, template),
         bos_id=_bos_id(field, tokenizer, template, checkpoint),
         context=checkpoint.context,
         checkpoint=checkpoint,
+        warnings=tuple(_ordinary_stops(field, tokenizer, eos_ids)),
     )
-
-
-def resolve_template(tokenizer: PreTrainedTokenizerBase, template: str, field: str = "template") -> Template:
-    """`auto` is chat where the tokenizer has a chat template and plain otherwise. Raises InputError for chat without one."""
-    if template == "plain" or (template == "auto" and not tokenizer.chat_template):
-        return "plain"
-    if not tokenizer.chat_template:
-        raise InputError(f"{field}: 'chat', but the tokenizer has no chat template; use 'plain'")
-    try:
-        render_prompt(tokenizer, "a", "chat")
-    except Exception as error:  # a template is a program of its author's; it may raise whatever it likes
-        raise InputError(f"{field}: the chat template cannot render a single user turn ({reason(error)}); use 'plain'") from error
-    return "chat"
-
-
-def end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: Template) -> int:
-    """The token that ends an answer: the first special one after it in the chat template, else the end token."""
-    if template == "chat":
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
-        rendered = tokenizer.apply_chat_template(turns, tokenize=False)
-        after = tokenizer(str(rendered).rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
-        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-        return next((token for token in after if token in special), tokenizer.eos_token_id)
-    return tokenizer.eos_token_id
 
 
 def _check_architecture(field: str, checkpoint: Checkpoint) -> None:
@@ -205,28 +218,26 @@ def _tokenizer(field: str, folder: Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def _check_vocabulary(field: str, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> None:
-    """Every token must have a row in the embedding, but for placeholders of images and sound, which text never becomes."""
-    rows = checkpoint.embedding_rows
-    beyond = sorted((id_, token) for token, id_ in tokenizer.get_vocab().items() if id_ >= rows and not _PLACEHOLDER.search(token))
-    if beyond:
-        id_, token = beyond[0]
+def _eos_ids(field: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[int, ...]:
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        read_json(field, generation)  # transformers passes over one that it cannot read
+    try:
+        return stop_ids(folder, tokenizer.eos_token_id)
+    except Exception as error:  # each model's class checks its fields in its own way
         raise InputError(
-            f"{field}: the tokenizer of {checkpoint.folder} is larger than the embedding ({len(tokenizer)} tokens, {rows} rows; "
-            f"the first without a row is {token!r}, {id_}); use the tokenizer it was trained with or resize the embedding"
-        )
+            f"{field}: config.json or generation_config.json of {folder} cannot be used ({reason(error)}); copy the model again"
+        ) from error
 
 
-def _eos_ids(field: str, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> tuple[int, ...]:
-    generation = checkpoint.folder / "generation_config.json"
-    sources = [checkpoint.config, checkpoint.text_config, read_json(field, generation) if generation.is_file() else {}]
-    given = [source.get("eos_token_id") for source in sources]
-    ids = [id_ for entry in given if entry is not None for id_ in (entry if isinstance(entry, list) else [entry])]
-    return tuple(_unique([tokenizer.eos_token_id, *ids]))
-
-
-def _unique(ids: Iterable[int]) -> list[int]:
-    return list(dict.fromkeys(ids))
+def _ordinary_stops(field: str, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int]) -> list[str]:
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return [
+        f"{field}: it stops at {token!r} ({id_}), an ordinary token of its tokenizer, which cuts off every text that has it; "
+        "set eos_token_id in its config.json and generation_config.json to its end token, unless that is meant"
+        for id_, token in zip(eos_ids, tokenizer.convert_ids_to_tokens(list(eos_ids)), strict=True)
+        if token is not None and id_ not in special
+    ]
 
 
 def _bos_id(field: str, tokenizer: PreTrainedTokenizerBase, template: Template, checkpoint: Checkpoint) -> int | None:

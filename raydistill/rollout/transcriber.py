@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from raydistill.errors import InputError
+from raydistill.models.stops import stop_ids
 from raydistill.rollout.completion import Completion, Sampling, StopReason, TokenPrompt
 
 
@@ -26,7 +26,7 @@ class Transcriber:
 
         self._tokenizer = load_tokenizer(model)
         self._eos: int | None = self._tokenizer.eos_token_id
-        self.stop_ids = _stop_ids(model, self._eos)
+        self.stop_ids = frozenset(stop_ids(model, self._eos))
         if not self.stop_ids:
             raise InputError(f"{model}: neither the config nor the tokenizer names an end-of-sequence token")
         added = self._tokenizer.added_tokens_decoder
@@ -73,18 +73,3 @@ class Transcriber:
             [before, *([*before, *body] for body in bodies)], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return [text.removeprefix(prefix) for text in texts]
-
-
-def _stop_ids(model: str, eos: int | None) -> frozenset[int]:
-    """End-of-turn tokens of tokenizer, config and generation_config.json, which may each name several.
-
-    Some models name tokens that they have no row for; these can never be sampled, and vLLM refuses them.
-    """
-    from transformers import AutoConfig, GenerationConfig
-
-    config = AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
-    named = [eos, config.eos_token_id]
-    with suppress(OSError):  # the file is optional
-        named.append(GenerationConfig.from_pretrained(model).eos_token_id)
-    flat = {id_ for one in named for id_ in ([one] if isinstance(one, int) else one or [])}
-    return frozenset(id_ for id_ in flat if id_ < config.vocab_size)

@@ -81,7 +81,7 @@ class Scorer:
         import torch
 
         from raydistill.models.load import load_model, load_tokenizer
-        from raydistill.models.preflight import end_of_turn_id, resolve_template
+        from raydistill.models.template import end_of_turn_id, resolve_template
         from raydistill.scoring.forward import Forward
 
         self.spec = spec

@@ -26,7 +26,7 @@ class Scoring(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     teacher: str
-    """The teacher as its config names it."""
+    """Its folder or hub name, for messages."""
     weights: str
     """`weights_digest` of the teacher."""
     tokens: str

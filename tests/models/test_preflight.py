@@ -15,8 +15,10 @@ import torch
 from raydistill.errors import InputError
 from raydistill.models.checkpoint import read_checkpoint, same_weights, weights_digest
 from raydistill.models.load import load_model, load_tokenizer
-from raydistill.models.preflight import ModelFacts, ModelRef, end_of_turn_id, inspect_model, preflight, resolve_template
+from raydistill.models.preflight import ModelFacts, ModelRef, inspect_model, preflight
+from raydistill.models.template import end_of_turn_id, resolve_template
 from raydistill.models.trio import character_tokenizer, demo_model
+from raydistill.rollout.transcriber import Transcriber
 
 Model = Callable[..., Path]
 Edit = Callable[..., None]
@@ -224,6 +226,38 @@ def test_a_template_that_cannot_render_a_user_turn_is_refused(model: Model) -> N
     assert inspect(folder, "plain").template == "plain"
 
 
+@pytest.mark.parametrize(
+    ("template", "match"),
+    [
+        (CHAT.replace("m['content']", "m['content'][0]['text']"), "leaves out the text of the prompt, as one does that wants a list of"),
+        (CHAT.replace("{{ m['content'] }}", ""), "leaves out the text of the prompt"),
+        (CHAT.replace("m['content'] }}", "m['content'] if m['role'] == 'user' }}"), "leaves out the text of the answer"),
+        (CHAT.partition("{% if")[0], "ignores add_generation_prompt and ends a prompt before 'assistant~', which the model would have to"),
+        ("{{ messages[0]['content'] }}{{ messages[1]['content'][0].upper() }}", "cannot render a single user turn"),
+    ],
+)
+def test_a_template_that_would_not_put_the_prompt_to_the_model_is_refused(model: Model, template: str, match: str) -> None:
+    folder = model("m")
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    refused(folder, rf"teacher\.template: the chat template {match}.*use 'plain'$")
+    assert inspect(folder, "plain").template == "plain"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ '~' + m['content'] + '~ ' if m['role'] == 'user' else m['content'] + eos_token }}{% endfor %}",
+        CHAT.replace("m['content']", "('=-' if m['role'] == 'assistant' else '') + m['content']"),
+        CHAT.replace("assistant~{%", "assistant~=-{%"),
+    ],
+)
+def test_a_template_may_have_no_header_or_write_thoughts(model: Model, template: str) -> None:
+    """As Mistral's, Qwen3's with an empty thought in the history, and R1's with a thought begun in the prompt."""
+    folder = model("m")
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    assert inspect(folder).template == "chat"
+
+
 def test_the_end_of_a_turn_is_read_from_the_template() -> None:
     tokenizer = character_tokenizer()
     tokenizer.chat_template = CHAT.replace("<eos>", "\n<unk>\n")
@@ -235,8 +269,89 @@ def test_the_end_of_a_turn_is_read_from_the_template() -> None:
 
 def test_all_end_tokens_are_found(model: Model, edit: Edit) -> None:
     folder = model("m")
+    edit(folder / "generation_config.json", eos_token_id=[3, 2, 39])
+    assert inspect(folder).eos_ids == (2, 3)  # there is no row 39
+    assert inspect(folder).warnings == ()
+
+
+def test_an_end_token_that_the_config_leaves_out_is_its_class_s(model: Model, edit: Edit) -> None:
+    """A Llama stops at 2 unless its config says otherwise: as an engine knows, the facts must know."""
+    folder = model("m")
+    edit(folder / "config.json", eos_token_id=None)
+    edit(folder / "generation_config.json", eos_token_id=None)
+    edit(folder / "tokenizer_config.json", eos_token="<unk>")
+    assert inspect(folder).eos_ids == (3, 2)
+    assert Transcriber(str(folder)).stop_ids == {2, 3}
+
+
+def test_a_generation_config_that_cannot_be_used_is_refused(model: Model, edit: Edit) -> None:
+    folder = model("m")
+    edit(folder / "generation_config.json", eos_token_id="two")
+    refused(folder, r"teacher\.model: config\.json or generation_config\.json of .* cannot be used \(.*copy the model again")
+    (folder / "generation_config.json").write_text("{")
+    refused(folder, r"generation_config\.json is not readable JSON")
+
+
+def test_an_ordinary_token_that_stops_generation_is_warned_of(model: Model, edit: Edit) -> None:
+    folder = model("m")
     edit(folder / "generation_config.json", eos_token_id=[5, 2])
-    assert inspect(folder).eos_ids == (2, 5)
+    (warning,) = preflight(ModelRef("teacher", str(folder)), None).warnings
+    assert warning.startswith("teacher.model: it stops at '1' (5), an ordinary token of its tokenizer")
+    assert "set eos_token_id in its config.json and generation_config.json" in warning
+
+
+def test_a_model_that_does_not_stop_where_its_template_ends_a_turn(model: Model, edit: Edit) -> None:
+    """A teacher would never end; a student is taught another end; a proxy does not generate."""
+    chat, plain = model("chat", "teacher"), model("plain", seed=1)
+    (chat / "chat_template.jinja").write_text("{{ bos_token }}" + CHAT.replace("<eos>", "<unk>"))
+    with pytest.raises(InputError) as caught:
+        preflight(ModelRef("teacher", str(chat)), None)
+    assert str(caught.value) == (
+        "teacher.model: its chat template ends a turn with <unk>, but it stops at <eos> alone, so that its completions would run on until "
+        "they are cut off; add 3 to eos_token_id in its generation_config.json, or use the template 'plain'"
+    )
+    (warning,) = preflight(ModelRef("teacher", str(plain)), None, [ModelRef("students.model", str(chat))]).warnings
+    assert warning.startswith(
+        "students.model.model: its chat template ends a turn with <unk>, but it stops at <eos> alone; it is taught to"
+    )
+    assert "add 3 to eos_token_id" in warning
+    assert not any("ends a turn" in warning for warning in preflight(ModelRef("t", str(plain)), ModelRef("proxy", str(chat))).warnings)
+    assert preflight(ModelRef("teacher", str(chat), "plain"), None).warnings == ()
+    edit(chat / "generation_config.json", eos_token_id=[2, 3])
+    assert preflight(ModelRef("teacher", str(chat)), None).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["eos_token", "bos_token"])
+def test_a_special_token_that_was_made_up_is_refused(model: Model, edit: Edit, name: str) -> None:
+    """transformers gives it the next id, where a padded embedding has an untrained row."""
+    folder = model("m")
+    loaded = load_model(folder)
+    loaded.resize_token_embeddings(64)
+    loaded.save_pretrained(folder)
+    assert inspect(folder).embedding_rows == 64
+    edit(folder / "tokenizer_config.json", **{name: "<|end|>"})
+    refused(
+        folder, rf"the {name} '<\|end\|>' of .* is not in its tokenizer\.json, so that the model never saw it; set {name} in tokenizer_c"
+    )
+
+
+def test_a_vocabulary_size_that_is_not_the_embedding_s_is_refused(model: Model, edit: Edit) -> None:
+    folder = model("m")
+    edit(folder / "config.json", vocab_size=45)
+    refused(folder, r"vocab_size in the config\.json of .* is 45, but the embedding has 39 rows; set vocab_size to 39$")
+
+
+def test_weights_without_an_output_layer_are_refused_unless_tied(model: Model, edit: Edit) -> None:
+    """transformers would make one up, of random numbers."""
+    from safetensors.torch import load_file, save_file
+
+    folder = model("m")
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    refused(folder, r"have no output layer beside model\.embed_tokens\.weight, .*set tie_word_embeddings to true if they were")
+    edit(folder / "config.json", tie_word_embeddings=True)
+    assert inspect(folder)
 
 
 def test_the_set(model: Model) -> None:

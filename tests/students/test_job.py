@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -153,6 +156,18 @@ def test_gkd_with_another_vocabulary_is_refused_before_any_training(make_job: Ma
     fields = gkd_fields(untrained) | {"teacher": ModelConfig(model=str(tmp_path / "other"))}
     with pytest.raises(InputError, match=r"^students\.model: gkd needs the teacher's vocabulary"):
         run_job(make_job(**fields))
+
+
+@pytest.mark.parametrize("fields", [kd_fields, gkd_fields])
+def test_a_teacher_with_the_same_tokens_under_other_ids_is_refused(make_job: MakeJob, untrained: Path, tmp_path: Path, fields: Any) -> None:
+    """Nothing else would tell: both have as many tokens, and as many rows."""
+    folder = shutil.copytree(untrained / "teacher", tmp_path / "other")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"^students\.model: g?kd needs .* the student shares 37 of its 39 tokens with the teacher's 39"):
+        run_job(make_job(**fields(untrained) | {"teacher": ModelConfig(model=str(folder))}))
 
 
 def test_a_teacher_that_ends_its_answers_otherwise_is_refused(make_job: MakeJob, untrained: Path, tmp_path: Path) -> None:
