@@ -15,7 +15,7 @@ from raydistill.cluster import connect
 from raydistill.config.distill import SFT, Distill
 from raydistill.config.students import Matching
 from raydistill.crew import SYNC_TOLERANCE, engine_spec, scorer_actor, zero_fields
-from raydistill.distill_plan import Models, needs_scorers, parts, told
+from raydistill.distill_plan import Models, gold, needs_scorers, parts, require_lessons_fit, told
 from raydistill.distill_report import distill_report, score_table
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
@@ -29,8 +29,10 @@ from raydistill.progress import Console
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
-from raydistill.students.data import Reader, Trace
+from raydistill.scoring.actor import answers
+from raydistill.students.data import Reader
 from raydistill.students.distil import Objective, Recipe
+from raydistill.students.offline_card import read_card
 from raydistill.students.train import STUDENT, TrainJob, train
 from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Verifier
@@ -67,19 +69,27 @@ class Distillation:
         self.job, self.models, self.folder, self.console = job, models, folder, console
         self._prompts = models.task.prompts(job.evaluation.split)[: job.evaluation.prompts]
         self._train_prompts = models.task.prompts("train")
-        self.phases = Phases(dict.fromkeys(("total", "start", "sample", "score", "train", "evaluate"), 0.0))
+        self._timings = folder.root / "seconds.json"
+        known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
+        self.phases = Phases(dict.fromkeys(("total", "start", "sample", "score", "train", "evaluate"), 0.0) | known)
 
     def run(self, on_step: OnStep) -> dict[str, Any]:
         """Do all that is missing; the report."""
+        try:
+            return self._run(on_step)
+        finally:
+            write_whole(self._timings, json.dumps(self.phases.seconds))
+
+    def _run(self, on_step: OnStep) -> dict[str, Any]:
         with self.phases("total"), self._verifier(), self._scorers() as scorers:
             traces = self._traces()
-            scored = self._scored(traces, scorers)
-            self._train(traces, scored, scorers, on_step)
+            if not (self.folder.root / STUDENT).exists():
+                self._train(traces, self._scored(traces, scorers), scorers, on_step)
             trained = self._measured("student", self._distilled(), self.models.student_reader, self.job.evaluation.student_samples)
         base = self._evaluation("base")
         assert base is not None  # noqa: S101
         rows = self.folder.seed(self.job.seed).rows()
-        return distill_report(self.job, self._evaluation("teacher"), base, trained, traces, rows, self.phases.seconds)
+        return distill_report(self.job, self._evaluation("teacher"), base, trained, traces, self._given(traces), rows, self.phases.seconds)
 
     # --- the teacher
 
@@ -106,6 +116,7 @@ class Distillation:
             found = sample_traces(generate, self.models.task, self._checks, prompts, self.job.max_new_tokens, self.job.seed)
         if not found.traces:
             raise RunError("every trace of the teacher has a special token inside: nothing is left to learn from")
+        require_lessons_fit(self.models, found.traces)
         return found
 
     def _scored(self, traces: TraceSet | None, scorers: tuple[Any, ...]) -> Path | None:
@@ -130,7 +141,7 @@ class Distillation:
         teacher = self.models.teacher
         assert teacher is not None  # noqa: S101
         task = ray.remote(write_scored).options(num_cpus=0, name="score")
-        ray.get(task.remote(folder, teacher, traces.traces, told(self.job, self.models), method.temperature, scorers))
+        answers([task.remote(folder, teacher, traces.traces, told(self.job, self.models), method.temperature, scorers)])
 
     @contextmanager
     def _scorers(self) -> Iterator[tuple[Any, ...]]:
@@ -155,15 +166,15 @@ class Distillation:
 
     def _train(self, traces: TraceSet | None, scored: Path | None, scorers: tuple[Any, ...], on_step: OnStep) -> None:
         """Train the student, on-policy beside engines that hold it, and measure what it was before."""
-        if (self.folder.root / STUDENT).exists():
-            return
         work = self._train_job(traces, scored)
-        with self._engines(self.models.student) as pool:
-            self._measure("base", pool, self.models.student_reader, self.job.evaluation.student_samples)
-            if work.prompts:
-                self._start(replace(work, pool=pool, scorers=scorers), on_step)
+        reader, samples = self.models.student_reader, self.job.evaluation.student_samples
         if not work.prompts:
+            self._measured("base", self.models.student, reader, samples)
             self._start(work, on_step)
+            return
+        with self._engines(self.models.student) as pool:
+            self._measure("base", pool, reader, samples)
+            self._start(replace(work, pool=pool, scorers=scorers), on_step)
 
     def _start(self, work: TrainJob, on_step: OnStep) -> None:
         config = self.job.train
@@ -180,7 +191,7 @@ class Distillation:
         job, method, models = self.job, self.job.method, self.models
         objective = None
         if isinstance(method, Matching):
-            objective = Objective(method.jsd_beta, method.on_policy, method.temperature, told(job, models) if models.teacher else None)
+            objective = Objective(method.jsd_beta, method.on_policy, method.temperature, None if job.offline else told(job, models))
         return TrainJob(
             folder=self.folder.seed(job.seed),
             spec=ZeroSpec(model=str(models.student.facts.folder), lr=method.lr, seed=job.seed, **zero_fields(job.train)),
@@ -189,7 +200,7 @@ class Distillation:
             objective=objective,
             checkpoint_every=job.train.checkpoint_every,
             teacher=models.teacher.config if models.teacher and objective else None,
-            traces=self._gold() if isinstance(method, SFT) else traces.traces if traces and not objective else (),
+            traces=tuple(gold(job, models)) if isinstance(method, SFT) else traces.traces if traces and not objective else (),
             scored=scored,
             prompts=tuple(prompt.text for prompt in self._train_prompts) if objective and objective.on_policy else (),
             max_new_tokens=job.max_new_tokens,
@@ -197,9 +208,11 @@ class Distillation:
             sync_tolerance=SYNC_TOLERANCE[job.train.dtype],
         )
 
-    def _gold(self) -> tuple[Trace, ...]:
-        prompts = prompts_of_step(self._train_prompts, self.job.method.samples, self.job.seed, step=0)
-        return tuple(Trace(prompt.text, prompt.gold, True) for prompt in prompts if prompt.gold)
+    def _given(self, traces: TraceSet | None) -> int:
+        """How many traces there are to learn from."""
+        if self.job.offline:
+            return read_card(Path(self.job.offline)).traces
+        return len(gold(self.job, self.models)) if isinstance(self.job.method, SFT) else len(traces.traces) if traces else 0
 
     # --- measuring
 
@@ -262,14 +275,16 @@ def _followed(work: TrainJob, seen: Callable[[dict[str, Any]], None]) -> Iterato
     over = threading.Event()
 
     def follow() -> None:
-        known = 0
+        last = -1
         while True:
-            last = over.wait(_POLL_SECONDS)
-            rows = work.folder.rows() if work.folder.metrics.exists() else []
-            for row in rows[known:]:
-                seen(row)
-            known = len(rows)
-            if last:
+            ends = over.wait(_POLL_SECONDS)
+            text = work.folder.metrics.read_text() if work.folder.metrics.exists() else ""
+            for line in text[: text.rfind("\n") + 1].splitlines():  # a line may be half written
+                row = json.loads(line)
+                if row["step"] > last:  # a worker that went on from a checkpoint repeats steps
+                    last = row["step"]
+                    seen(row)
+            if ends:
                 return
 
     thread = threading.Thread(target=follow, daemon=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from raydistill.calibrate import prompts_of_step
 from raydistill.config.distill import SFT, Distill
 from raydistill.config.students import Matching, OnPolicyRKL
 from raydistill.errors import InputError
@@ -14,7 +16,7 @@ from raydistill.models.table import models_table
 from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
 from raydistill.reading import require_readable
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
-from raydistill.students.data import Reader
+from raydistill.students.data import Reader, Trace
 from raydistill.students.job import make_reader
 from raydistill.students.spelling import read_spelling
 from raydistill.tasks.make import make_task
@@ -67,6 +69,8 @@ def check(job: Distill) -> Models:
             raise InputError(f"task: the {split} split has no prompts")
     if isinstance(job.method, SFT) and not any(prompt.gold for prompt in train):
         raise InputError("method: 'sft' learns from gold completions, and the task has none; name task.gold, or use seqkd")
+    if isinstance(job.method, SFT):
+        require_lessons_fit(models, gold(job, models))
     _check_comparison(job, models)
     if job.offline:
         _check_offline(job, models, Path(job.offline))
@@ -104,12 +108,16 @@ def _check_comparison(job: Distill, models: Models) -> None:
         return
     for section, reader in (("student", models.student_reader), ("teacher", models.teacher_reader)):
         read_spelling(f"{section}.model", reader.tokenizer)
-    other = "gkd" if isinstance(method, OnPolicyRKL) else "seqkd"
+    if isinstance(method, OnPolicyRKL):
+        raise InputError(
+            "method: 'on_policy_rkl' compares token by token, but student and teacher have different tokenizers; "
+            "use gkd with method.jsd_beta=0, or seqkd"
+        )
     for field, value, only in (("jsd_beta", method.jsd_beta, 0), ("temperature", method.temperature, 1), ("top_k", method.top_k, None)):
         if value != only:
             raise InputError(
                 f"method.{field}: {value}, but student and teacher have different tokenizers, and then only KL(teacher || student) of "
-                f"spans of bytes is compared; set method.{field}={'null' if only is None else only}, or use {other}"
+                f"spans of bytes is compared; set method.{field}={'null' if only is None else only}, or use seqkd"
             )
 
 
@@ -122,9 +130,32 @@ def _check_offline(job: Distill, models: Models, folder: Path) -> None:
     reader = models.student_reader if models.same_tokens else models.teacher_reader
     temperature = job.method.temperature if isinstance(job.method, Matching) else None
     scored = OfflineTeacher.open(folder, weights, reader, temperature)
-    longest = max(len(models.student_reader.trace(trace).completion_ids) for trace in scored.traces)
-    prompt = longest_prompt(models.student_reader, [trace.prompt_text for trace in scored.traces])
-    require_context("offline", longest, prompt, [("the context of student.model", models.student.facts.context)])
+    if isinstance(job.method, Matching) and job.method.top_k not in (None, scored.card.k):
+        raise InputError(
+            f"method.top_k: {job.method.top_k}, but {folder} has the teacher's {scored.card.k} likeliest tokens; "
+            "set it to null, or score again"
+        )
+    require_lessons_fit(models, scored.traces)
+
+
+def require_lessons_fit(models: Models, traces: Iterable[Trace]) -> None:
+    """Raises InputError where a trace after its prompt is longer than the student's context."""
+    context, reader = models.student.facts.context, models.student_reader
+    if context is None:
+        return
+    for trace in traces:
+        read = reader.trace(trace)
+        if (length := len(read.prompt_ids) + len(read.completion_ids)) > context:
+            raise InputError(
+                f"student.model: its context is {context}, and one of the texts to learn from has {length} of its tokens "
+                f"({trace.prompt_text[:40]!r}); choose a student with a longer one, or lower max_new_tokens"
+            )
+
+
+def gold(job: Distill, models: Models) -> list[Trace]:
+    """The gold completions that `sft` learns from."""
+    prompts = prompts_of_step(models.task.prompts("train"), job.method.samples, job.seed, step=0)
+    return [Trace(prompt.text, prompt.gold, True) for prompt in prompts if prompt.gold]
 
 
 def told(job: Distill, models: Models) -> int:
@@ -191,4 +222,7 @@ def show(job: Distill, models: Models, folder: Path) -> None:
 def _compared(job: Distill, models: Models) -> str:
     if not models.same_tokens:
         return "compared by spans of bytes: the tokenizers differ"
-    return f"compared by token: the teacher's {told(job, models)} likeliest and all others as one"
+    from raydistill.students.offline_card import read_card
+
+    k = read_card(Path(job.offline)).k if job.offline else told(job, models)
+    return f"compared by token: the teacher's {k} likeliest and all others as one"

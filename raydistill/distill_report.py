@@ -22,15 +22,18 @@ def distill_report(
     base: Evaluation,
     student: Evaluation,
     traces: TraceSet | None,
+    given: int,
     rows: Sequence[Mapping[str, Any]],
     seconds: Mapping[str, float],
 ) -> Json:
-    """The content of report.json. Intervals cluster by prompt; what was not measured is null.
+    """The content of report.json. Intervals cluster by prompt; what was not measured is null. `given` is the number of traces there were.
 
-    `budget.tokens` counts the student's tokens that had a loss; `teacher_mass` is the mean probability of the tokens that the student
-    was told of.
+    `budget.samples` counts the completions that were learnt from, each once, and `budget.tokens` the student's tokens that had a loss;
+    `teacher_mass` is the mean probability of the tokens that the student was told of.
     """
     tokens = sum(row["tokens"] for row in rows)
+    fresh = sum(row["fresh"] for row in rows)
+    samples = job.method.batch * fresh + min(given, job.method.batch * (len(rows) - fresh))
     masses = [row["teacher_mass"] * row["tokens"] for row in rows if row["teacher_mass"] is not None]
     return {
         "run": job.name,
@@ -44,7 +47,7 @@ def distill_report(
         "student": score([student]),
         "difference": difference([student], [base]),
         "style": {"teacher": teacher and teacher.styles, "base": base.styles, "student": student.styles},
-        "budget": {"samples": job.method.completions, "steps": job.method.steps, "tokens": tokens},
+        "budget": {"samples": samples, "steps": job.method.steps, "tokens": tokens},
         "traces": None if traces is None else asdict(traces.facts),
         "teacher_mass": sum(masses) / tokens if masses else None,
         "loss": {"first": finite(rows[0]["loss"]), "last": finite(mean([row["loss"] for row in rows[-10:]]))},

@@ -17,7 +17,7 @@ from raydistill.models.table import models_table
 from raydistill.reading import longer_completions, require_readable, unknown_characters
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
-from raydistill.tasks.prompt import Prompt
+from raydistill.tasks.prompt import Prompt, Split
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +54,10 @@ def check(run: Run) -> Lineup:
     readers = {role.facts.section: make_reader(role.facts, role.config) for role in lineup.roles()}
     _require_comparable_students(run, readers)
     prompts: list[Prompt] = []
-    for split in ("train", run.evaluation.split):
+    splits: list[Split] = ["train", run.evaluation.split]
+    if run.shadows:
+        splits.append("tune")
+    for split in dict.fromkeys(splits):
         some = task.prompts(split)
         if not some:
             raise InputError(f"task: the {split} split has no prompts")

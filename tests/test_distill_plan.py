@@ -49,7 +49,7 @@ def refused(*overrides: str) -> str:
         (["student.model=demo:proxy", "method.jsd_beta=0.5"], ["method.jsd_beta", "different tokenizers", "method.jsd_beta=0"]),
         (["student.model=demo:proxy", "method.temperature=2"], ["method.temperature", "different tokenizers"]),
         (["student.model=demo:proxy", "method.top_k=5"], ["method.top_k", "method.top_k=null"]),
-        (["student.model=demo:proxy", "method={method: on_policy_rkl}"], ["method.jsd_beta", "use gkd"]),
+        (["student.model=demo:proxy", "method={method: on_policy_rkl}"], ["on_policy_rkl", "use gkd with method.jsd_beta=0"]),
         (["student.model=no/such/folder/here"], ["student.model"]),
         (["teacher.prompt_format=<bos>{prompt}"], ["teacher.prompt_format", "<bos> twice"]),
         (["train.processes=500"], ["CPU", "train 500", "available"]),
@@ -131,3 +131,26 @@ def test_scored_traces_that_were_cut_short(scored: Path, tmp_path: Path) -> None
     shard = folder / "traces-00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
     assert "traces-00000.safetensors" in refused(f"offline={folder}")
+
+
+def test_the_plan_is_shown_with_and_without_a_teacher(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for overrides, told_of in (([], "39 likeliest"), ([f"offline={scored}", "teacher=null"], "8 likeliest")):
+        job = load_job(Distill, CONFIG, overrides)
+        show(job, check(job), Path("runs/plan"))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert told_of in shown
+        assert "Ray Train" in shown
+
+
+def test_top_k_is_that_of_the_scored_traces(scored: Path) -> None:
+    check(load_job(Distill, CONFIG, [f"offline={scored}", "method.top_k=8"]))
+    assert "method.top_k: 3" in refused(f"offline={scored}", "method.top_k=3")
+
+
+def test_gold_completions_longer_than_the_students_context(tmp_path: Path) -> None:
+    student = tmp_path / "short"
+    shutil.copytree(demo_model("student"), student)
+    config = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
+    message = refused("teacher=null", "method={method: sft}", f"student.model={student}", "max_new_tokens=4")
+    assert "its context is 16" in message

@@ -29,7 +29,7 @@ class TrainConfig(ZeroConfig):
     checkpoint_every: PositiveInt = 50
     """Steps between two checkpoints."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """How many times workers that died are started again, from the last checkpoint."""
+    """How many times training that failed, for whatever reason, is started again from the last checkpoint."""
 
 
 class Distill(Job):

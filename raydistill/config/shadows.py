@@ -30,7 +30,7 @@ class ShadowsConfig(Strict):
     measure_every: PositiveInt = 10
     """Steps between two measurements of how often shadow and twin are right."""
     prompts: PositiveInt = 128
-    """Prompts of the tune split on which that is measured, with one completion each at temperature 1."""
+    """Prompts of the tune split on which that is measured, with one completion each at temperature 1; those held out are not among them."""
     held_out: PositiveInt = 32
     """For `influence`: prompts of the tune split to which the shadow is to give one of the original teacher's right answers."""
     eps: PositiveFloat = 1e-2

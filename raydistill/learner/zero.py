@@ -22,11 +22,11 @@ ADAPTER = "default"
 """peft's name of the one adapter."""
 
 
-def join_process_group(rank: int, world_size: int, address: str, port: int) -> None:
+def join_process_group(rank: int, world_size: int, address: str, port: int, local_rank: int = 0) -> None:
     """Make this process one rank of a DeepSpeed process group: nccl where it has a GPU, else (or if DS_ACCELERATOR is cpu) gloo.
 
-    Must run before anything else imports deepspeed, which picks its accelerator when it is imported. A process that is a
-    member already stays in its group, which must be of the same shape.
+    `local_rank` is the place of its GPU among those that it sees. Must run before anything else imports deepspeed, which picks its
+    accelerator when it is imported. A process that is a member already stays in its group, which must be of the same shape.
     """
     gpu = os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
     if not gpu:
@@ -34,8 +34,7 @@ def join_process_group(rank: int, world_size: int, address: str, port: int) -> N
         refuse_stale_locks()
     # DeepSpeed calls ninja by name, also to load an op that was built before.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    # Each process sees only the GPU that it was given.
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK="0", MASTER_ADDR=address, MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank), MASTER_ADDR=address, MASTER_PORT=str(port))
     import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.WARNING)

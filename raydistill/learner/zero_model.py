@@ -44,9 +44,9 @@ class ZeroModel:
     Every method is a collective call: all ranks must make it, with the same arguments, in the same order.
     """
 
-    def __init__(self, spec: ZeroSpec, rank: int, world_size: int, address: str, port: int) -> None:
+    def __init__(self, spec: ZeroSpec, rank: int, world_size: int, address: str, port: int, local_rank: int = 0) -> None:
         """Joins the group whose rank 0 listens on `address:port`, and loads the model. Raises InputError for an unusable model."""
-        join_process_group(rank, world_size, address, port)
+        join_process_group(rank, world_size, address, port, local_rank)
         self._zero = spec
         self._rank, self._world_size = rank, world_size
         self._engine, self._model = start_engine(spec)

@@ -104,7 +104,7 @@ class Forward:
         if self._context is not None and tokens > self._context:
             raise RunError(
                 f"a text of {tokens} tokens does not fit the {self._context} of {self._model.config.name_or_path}; "
-                "lower calibration.max_new_tokens or choose a model with a longer context"
+                "lower max_new_tokens or choose a model with a longer context"
             )
 
     @torch.inference_mode()

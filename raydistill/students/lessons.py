@@ -8,17 +8,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from raydistill.errors import RunError
+from raydistill.errors import InputError, RunError
 from raydistill.learner.group import put_weights
 from raydistill.models.weights import Weights
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt, sample_seed
-from raydistill.scoring.actor import answers
 from raydistill.students.compare import BySpan, ByToken, Comparison, Lesson, WithTokens
 from raydistill.students.data import Encoded, Reader, Trace
 from raydistill.students.distil import Turn, turns
 from raydistill.students.job import read_model
 from raydistill.students.losses import TopK
 from raydistill.students.offline import OfflineTeacher, ScoredTrace
+from raydistill.students.scoring_task import ask
 from raydistill.students.spelling import read_spelling
 from raydistill.students.train import TrainJob
 from raydistill.students.zero_student import Plan, ZeroStudent
@@ -72,7 +72,19 @@ class Lessons:
         else:
             assert self._offline is not None  # noqa: S101
             scored = [self._offline.scored(turn.rows[place]) for place in places]
+            if isinstance(self.compare, ByToken):
+                self._require_same_tokens([lessons[place] for place in places], scored)
         return dict(zip(places, scored, strict=True))
+
+    @staticmethod
+    def _require_same_tokens(lessons: Sequence[Lesson], scored: Sequence[ScoredTrace]) -> None:
+        """Two tokenizers may have one vocabulary and cut, or normalise, a text differently."""
+        for lesson, one in zip(lessons, scored, strict=True):
+            if one.token_ids_T.tolist() != list(lesson.own.completion_ids):
+                raise InputError(
+                    f"student.model: its tokenizer has the teacher's vocabulary, but reads {lesson.text[:40]!r} as other tokens; "
+                    "use seqkd, or a student with the teacher's tokenizer.json"
+                )
 
     # --- on-policy
 
@@ -104,16 +116,16 @@ class Lessons:
     def _probe(self) -> list[int]:
         """A fixed text on which student and engines must agree."""
         ids = self._reader.prompt(self._job.prompts[0])
-        return [*ids, *ids][: len(ids) + self._job.max_new_tokens]
+        return [*ids, *ids][: len(ids) + self._job.max_new_tokens - 1]  # engines add a token
 
     def _asked(self, lessons: Sequence[Lesson]) -> list[ScoredTrace]:
-        """What the scorers say: each worker asks one of them."""
+        """What the scorers say: each worker asks those that fall to it, or shares one."""
         assert self._job.objective is not None  # noqa: S101
-        scorer = self._job.scorers[self._rank % len(self._job.scorers)]
+        scorers = self._job.scorers[self._rank :: dist.get_world_size()] or (self._job.scorers[self._rank % len(self._job.scorers)],)
         pairs = [self._for_teacher(lesson) for lesson in lessons]
         k = self._job.objective.top_k if self._same else 1
         prompts, completions = [pair.prompt_ids for pair in pairs], [pair.completion_ids for pair in pairs]
-        (found,) = answers([scorer.token_topk.remote(prompts, completions, k, self._job.objective.temperature)])
+        found = ask(scorers, prompts, completions, k or 1, self._job.objective.temperature)
         return [
             ScoredTrace(_tensor(pair.completion_ids), _tensor(one.logprobs_T), TopK(_tensor(one.logprobs_TK), _tensor(one.ids_TK).long()))
             for pair, one in zip(pairs, found, strict=True)

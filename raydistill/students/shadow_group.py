@@ -61,7 +61,9 @@ class ShadowGroup:
     ) -> None:
         """Starts the actors without waiting for them; `models` are settled, in the order of the config."""
         self.config, self._verifier = config, verifier
-        self._prompts = tuple(task.prompts("tune")[: config.prompts])
+        # The prompts that influence is about are left out: their right answers are what its reward asks for.
+        first = config.held_out if config.use == "influence" else 0
+        self._prompts = tuple(task.prompts("tune")[first : first + config.prompts])
         self._max_new_tokens = run.calibration.max_new_tokens
         self._members = [_Member(facts.section, _start(run, config, model, facts)) for model, facts in models]
         self._original = NO_TRACES

@@ -54,7 +54,7 @@ class TrainJob:
 
 
 def train(job: TrainJob, processes: int, num_cpus: float, num_gpus: float, max_failures: int) -> None:
-    """Train the student to its end and leave it in `job.folder`; workers that die are started again, `max_failures` times.
+    """Train the student to its end and leave it in `job.folder`; workers that fail are started again, `max_failures` times.
 
     Ray must be initialised. Raises InputError or RunError where a worker raised it, and RunError for whatever else ended the training.
     """
@@ -105,7 +105,9 @@ def run_worker(config: dict[str, Any]) -> None:
     job: TrainJob = config["job"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    student = ZeroStudent(job.spec, rank, context.get_world_size(), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    # Ray Train shows every worker the GPUs of all workers on its node.
+    student = ZeroStudent(job.spec, rank, context.get_world_size(), address, port, context.get_local_rank())
     source = Lessons(job, student, rank)
     start = job.folder.last_checkpoint() or 0
     if start:

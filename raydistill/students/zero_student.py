@@ -38,7 +38,7 @@ class ZeroStudent(ZeroModel):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         tokens = sum(len(lesson.own.completion_ids) for lesson in lessons)
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(2, dtype=torch.float64, device=self._engine.device)
         norm = self._descend(self._losses(lessons, plan, said, compare, tokens, sums), len(plan))
         torch.distributed.all_reduce(sums)
         loss, mass = (sums / tokens).tolist()
@@ -55,7 +55,7 @@ class ZeroStudent(ZeroModel):
                 yield logits_KV.sum()
                 continue
             loss, mass = compare(logits_KV, taken, [said[row] for row in rows if row in said])
-            sums += torch.tensor([float(loss.detach()), mass], dtype=torch.float64)
+            sums += torch.tensor([float(loss.detach()), mass], dtype=torch.float64, device=sums.device)
             yield loss / tokens
 
     def _completion_logits(self, lessons: Sequence[Lesson]) -> Tensor:

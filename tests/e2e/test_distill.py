@@ -103,11 +103,31 @@ def test_scored_traces_give_the_same_student_without_the_teacher_and_with_two_pr
         assert one["tokens"] == two["tokens"]
 
 
-def test_half_on_policy_across_tokenizers_with_a_worker_killed(tmp_path) -> None:
-    """The demo's proxy has a tokenizer of its own. The worker dies after a checkpoint, is started again and goes on from there."""
+ACROSS = ["student.model=demo:proxy", "method={method: gkd, samples: 32, steps: 6, batch: 8, on_policy: 0.5, jsd_beta: 0}"]
+"""The demo's proxy has a tokenizer of its own."""
+
+
+@pytest.fixture(scope="module")
+def across(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("distill") / "across"
+    ended = distill(*ACROSS, "train.checkpoint_every=1", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    return folder
+
+
+def test_half_on_policy_across_tokenizers(across) -> None:
+    rows = metrics(across)
+    assert [row["step"] for row in rows] == list(range(6))
+    assert {row["fresh"] for row in rows} == {True, False}
+    assert all(row["loss"] > 0 and row["teacher_mass"] is None for row in rows)
+    assert report(across)["budget"]["samples"] == 8 * sum(row["fresh"] for row in rows) + min(32, 8 * sum(not row["fresh"] for row in rows))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_goes_on_to_the_same_student(across, tmp_path) -> None:
+    """It dies after a checkpoint, is started again and goes on from there."""
     folder = tmp_path / "run"
-    method = "method={method: gkd, samples: 32, steps: 8, batch: 8, on_policy: 0.5, jsd_beta: 0}"
-    arguments = command("student.model=demo:proxy", method, "train.checkpoint_every=1", "--out", str(folder))
+    arguments = command(*ACROSS, "train.checkpoint_every=1", "--out", str(folder))
     process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         _kill_worker_once_there_is(folder / "checkpoints" / "step-00002", process)
@@ -115,10 +135,32 @@ def test_half_on_policy_across_tokenizers_with_a_worker_killed(tmp_path) -> None
     finally:
         process.kill()
     assert process.returncode == 0, out
-    rows = metrics(folder)
-    assert [row["step"] for row in rows] == list(range(8))
-    assert {row["fresh"] for row in rows} == {True, False}
-    assert all(row["teacher_mass"] is None for row in rows)
+    assert metrics(folder) == metrics(across)
+    assert report(folder)["student"] == report(across)["student"]
+
+
+def test_on_policy_with_two_processes_of_which_one_has_nothing_to_do(tmp_path) -> None:
+    folder = tmp_path / "run"
+    ended = distill("method={method: on_policy_rkl, steps: 2, batch: 1}", "train.processes=2", "scorers=2", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    assert all(row["fresh"] and row["teacher_mass"] == pytest.approx(1, abs=1e-4) for row in metrics(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [
+        ["teacher=null", "method={method: sft, samples: 16, steps: 2, batch: 4}"],
+        ["method={method: seqkd, samples: 16, steps: 2, batch: 4}"],
+    ],
+)
+def test_learning_from_tokens(tmp_path, method) -> None:
+    folder = tmp_path / "run"
+    ended = distill(*method, "train.lora={rank: 4}", "train.dtype=bfloat16", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    found = report(folder)
+    assert found["budget"]["samples"] == 8
+    assert (found["teacher"] is None) == (found["method"] == "sft")
 
 
 def _wait_for_checkpoint(checkpoint: Path, process: subprocess.Popen) -> None:

@@ -11,7 +11,7 @@ import torch
 from raydistill.models.trio import character_tokenizer
 from raydistill.students.align import align
 from raydistill.students.compare import BySpan, ByToken, Lesson, WithTokens
-from raydistill.students.data import Encoded, Reader, Trace
+from raydistill.students.data import Reader, Trace
 from raydistill.students.distil import Objective
 from raydistill.students.losses import TopK, jsd_loss, sft_loss, teacher_topk
 from raydistill.students.offline import ScoredTrace
@@ -102,8 +102,3 @@ def test_by_span_sums_the_log_probabilities_between_bytes_that_both_bound() -> N
             expected += float(p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())
     loss, _ = BySpan(own, other)(student, taken, scored)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_lesson_keeps_the_tokens_that_were_sampled() -> None:
-    lesson = Lesson(Encoded((1, 2), (3, 4)), "a", "b", True)
-    assert lesson.own.completion_ids == (3, 4)
