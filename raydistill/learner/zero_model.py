@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,27 +13,8 @@ from raydistill.learner import folders
 from raydistill.learner.batch import ZeroSpec
 from raydistill.learner.export import Exporter
 from raydistill.learner.zero import join_process_group, start_engine
+from raydistill.models.head import only_at
 from raydistill.models.weights import Bucket, pack
-
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-
-@contextmanager
-def _only_at(head: Module, positions_K: Tensor) -> Iterator[None]:
-    """Let the output layer see these positions only: logits of a whole micro-batch would fill the memory at real vocabularies.
-
-    A hook rather than a call of the layer by itself, so that what the model does to its logits (capping, scaling) is kept.
-    """
-
-    def select(_: Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0].flatten(0, 1)[positions_K].unsqueeze(0), *inputs[1:])
-
-    hook = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 class ZeroModel:
@@ -55,7 +34,7 @@ class ZeroModel:
 
     def _logits(self, ids_NT: Tensor, attention_NT: Tensor | None, positions_K: Tensor) -> Tensor:
         """Logits in float32, (K, V), at places among the N * T. Rows that are padded on the right need no mask."""
-        with _only_at(self._head, positions_K):
+        with only_at(self._head, positions_K):
             output = self._engine(input_ids=ids_NT, attention_mask=attention_NT, use_cache=False)
         return output.logits[0].float()
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raydistill.models.head import only_at_end
 from raydistill.models.manifest import Manifest
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt, sample_seed
 from raydistill.rollout.engine import UNKNOWN_VERSION, EngineSpec, require_room, require_version
@@ -73,7 +74,7 @@ class TransformersEngine:
         lengths_N = torch.full((len(streams),), sampling.max_new_tokens, device=self._device)
         steps: list[tuple[torch.Tensor, torch.Tensor]] = []
         cache = None
-        with torch.inference_mode():
+        with torch.inference_mode(), only_at_end(self._model.get_output_embeddings()):
             for step in range(1, sampling.max_new_tokens + 1):
                 positions_NT = (mask_NT.cumsum(-1) - 1).clamp(min=0)[:, -ids_NT.shape[1] :]
                 output = self._model(ids_NT, attention_mask=mask_NT, position_ids=positions_NT, past_key_values=cache, use_cache=True)

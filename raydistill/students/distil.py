@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from raydistill.errors import RunError
+from raydistill.models.head import only_at
 from raydistill.rollout.completion import Sampling, TokenPrompt, sample_seed
 from raydistill.students.batches import Batch, pad, seeded_order
 from raydistill.students.data import Encoded
@@ -143,8 +144,9 @@ def _on_policy(engine: Engine, prompts: Sequence[PromptPair], sampling: Sampling
 
 def completion_logits(model: Any, batch: Batch) -> torch.Tensor:
     """Logits (M, V) from which each of the batch's M completion tokens was, or could have been, drawn; sequence by sequence."""
-    logits_NTV = model(input_ids=batch.ids_NT[:, :-1].to(model.device)).logits
-    return logits_NTV[batch.is_completion_NT[:, 1:].to(model.device)]
+    ids_NT, places_M = batch.ids_NT[:, :-1], batch.is_completion_NT[:, 1:].flatten().nonzero()[:, 0]
+    with only_at(model.get_output_embeddings(), places_M.to(model.device)):
+        return model(input_ids=ids_NT.to(model.device), use_cache=False).logits[0]
 
 
 def _order(count: int, recipe: Recipe) -> Iterator[list[int]]:
