@@ -54,7 +54,7 @@ def log_probabilities(logits_MV: Tensor, temperature: float) -> Tensor:
     """log softmax(logits / temperature), (M, V). Raises ValueError unless the temperature is positive and finite."""
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
-    return (logits_MV / temperature).log_softmax(-1)
+    return (logits_MV if temperature == 1 else logits_MV / temperature).log_softmax(-1)
 
 
 class _GivenGradient(torch.autograd.Function):

