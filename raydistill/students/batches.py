@@ -9,6 +9,9 @@ import torch
 
 from raydistill.students.data import Encoded
 
+_MAX_PADDING = 256
+"""Tokens of padding in a pass: as many cost about as much as another pass does (benchmarks/distil_speed.py)."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -28,11 +31,23 @@ class Batch:
         """All completion tokens, sequence by sequence; shape (tokens,)."""
         return self.ids_NT[self.is_completion_NT]
 
-    def pieces(self, tokens: int) -> Iterator[slice]:
-        """Consecutive rows that hold at most `tokens` tokens together, padding included; at least one row each."""
-        count, width = self.ids_NT.shape
-        size = max(1, tokens // width)
-        return (slice(start, start + size) for start in range(0, count, size))
+    def pieces(self, tokens: int) -> list[list[int]]:
+        """Rows of like lengths, longest first, for a pass each; at most `tokens` tokens together, padding included, or one row.
+
+        Padding is limited too: more of it would cost more than another pass.
+        """
+        lengths = (self.is_completion_NT * torch.arange(1, self.ids_NT.shape[1] + 1)).amax(-1).tolist()
+        pieces: list[list[int]] = []
+        padding = 0
+        for row in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+            width = lengths[pieces[-1][0]] if pieces else 0
+            padding += width - lengths[row]
+            if pieces and (len(pieces[-1]) + 1) * width <= tokens and padding <= _MAX_PADDING:
+                pieces[-1].append(row)
+            else:
+                pieces.append([row])
+                padding = 0
+        return pieces
 
     def rows(self, rows: Sequence[int] | slice) -> Batch:
         """Some of the sequences, without the columns that none of them uses."""

@@ -167,12 +167,17 @@ def _divergence_pieces(
     """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
     wider = max(own, teachers, key=lambda batch: batch.ids_NT.shape[1])
     for rows in wider.pieces(recipe.micro_batch_tokens):
-        with torch.no_grad():
-            teacher_MV = completion_logits(teacher, teachers.rows(rows))
-        student_MV = completion_logits(model, own.rows(rows))
-        # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
-        shared = min(student_MV.shape[1], teacher_MV.shape[1])
-        yield _divergence(student_MV[:, :shared], teacher_MV[:, :shared], objective) / own.tokens
+        yield _piece_loss(model, own.rows(rows), teacher, teachers.rows(rows), objective) / own.tokens
+
+
+def _piece_loss(model: Any, own: Batch, teacher: Any, teachers: Batch, objective: Objective) -> torch.Tensor:
+    """The sum over a piece's tokens. Logits are let go of before it is descended."""
+    with torch.no_grad():
+        teacher_MV = completion_logits(teacher, teachers)
+    student_MV = completion_logits(model, own)
+    # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
+    shared = min(student_MV.shape[1], teacher_MV.shape[1])
+    return _divergence(student_MV[:, :shared], teacher_MV[:, :shared], objective)
 
 
 def _divergence(student_MV: torch.Tensor, teacher_MV: torch.Tensor, objective: Objective) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,6 +38,21 @@ def test_rows_are_what_padding_them_alone_would_give(sequences: list[Encoded], d
     rows, alone = pad(sequences).rows(chosen), pad([sequences[n] for n in chosen])
     assert torch.equal(rows.ids_NT, alone.ids_NT)
     assert torch.equal(rows.is_completion_NT, alone.is_completion_NT)
+
+
+@given(st.lists(st.builds(Encoded, ids, ids), min_size=1, max_size=9), st.integers(1, 60), st.integers(0, 12))
+def test_pieces_are_all_rows_by_length_within_both_limits(sequences: list[Encoded], tokens: int, padding: int) -> None:
+    lengths = [len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raydistill.students.batches._MAX_PADDING", padding)
+        pieces = pad(sequences).pieces(tokens)
+    assert [row for piece in pieces for row in piece] == sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    for piece in pieces:
+        size = len(piece) * lengths[piece[0]]
+        assert len(piece) == 1 or (size <= tokens and size - sum(lengths[row] for row in piece) <= padding)
+    for piece, following in pairwise(pieces):  # none is cut without need
+        size = (len(piece) + 1) * lengths[piece[0]]
+        assert size > tokens or size - sum(lengths[row] for row in [*piece, following[0]]) > padding
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 12), st.integers(0, 2**40))
