@@ -131,7 +131,7 @@ def report(method: str, results: dict[str, dict[str, Any]], arguments: argparse.
     for name, result in results.items():
         if name in ran:
             rates = f"{result['seconds']:11.0f} {result['cpu_seconds']:13.0f} {result['mib']:10.0f} {result['mib_before']:16.0f}"
-            print(f"{name:20} {rates} {result['tokens']:8} {result['loss']:11.5f}")
+            print(f"{name:20} {rates} {result['tokens']:8} {result['loss']:11.7f}")
         else:
             print(f"{name:20} did not run: {result['failure']}")
     rivals = [result for name, result in ran.items() if name != "raydistill"]
