@@ -7,7 +7,7 @@ for step in steps:
     A           = groupnorm(r_task) + eta * groupnorm(r_cal)
     learner.update(completions, A, anchor log-probs)
     rollout workers take the new weights; shadow students learn from the completions
-    stop when the KL budget is spent
+    stop when the KL budget is spent; with a target, once students distilled on the way are where they were asked to be
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.runfolder import SeedFolder
 from raydistill.students.shadow_group import NO_TRACES, OriginalTraces
+from raydistill.target import ClosedLoop, Measure
 from raydistill.tasks.prompt import Prompt
 from raydistill.timing import Phases
 
@@ -34,19 +35,23 @@ def calibrate(
     folder: SeedFolder,
     on_step: Callable[[dict[str, Any]], None],
     original: OriginalTraces = NO_TRACES,
+    measure: Measure | None = None,
 ) -> None:
     """Calibrate the teacher with one seed and leave it in `folder.teacher`; goes on from the last checkpoint there.
 
-    `original` is for the shadow students, where the run has any.
+    `original` is for the shadow students, where the run has any; `measure` is for the target, likewise.
     """
-    budget = abs(run.knob.eta) * run.knob.kl_budget or float("inf")
     prompts = crew.task.prompts("train")
     shadows = crew.shadows
     start = _begin(crew, folder)
+    loop = ClosedLoop(run, run.knob.target, crew, folder, measure) if run.knob.target and measure else None
     if shadows:
         shadows.begin(seed, start, original, folder.shadows(start) if start else None)
     for step in range(start, run.calibration.steps):
+        if loop and loop.over:
+            break
         phases = Phases()
+        knob = loop.knob if loop else run.knob
         with phases("rollout"):
             batch = crew.sample(prompts_of_step(prompts, run.calibration.prompts, seed, step), seed=step_seed(seed, step))
         with phases("verify"):
@@ -56,18 +61,22 @@ def calibrate(
             with phases("shadow"):
                 phases.seconds["shadow_training"] = shadows.catch_up()
         with phases("score"):
-            crew.score(batch)
-            batch.compute_advantages(run.knob)
+            crew.score(batch, knob.eta)
+            batch.compute_advantages(knob)
         with phases("learn"):
             kl = crew.kl(batch)
-            if kl >= budget:
+            if kl >= run.knob.kl_limit and not loop:
                 break
             if shadows:
                 shadows.learn(step, batch.traces())  # while the learner and the next rollouts go on
             update = crew.update(batch)
         with phases("sync"):
             deviation = crew.sync(step + 1)
-        row = step_metrics(step, batch, kl, update, deviation, run.knob.normalization, phases.seconds)
+        looked = {}
+        if loop:
+            with phases("target"):
+                looked = loop.look(step + 1, kl)
+        row = step_metrics(step, batch, kl, update, deviation, run.knob.normalization, phases.seconds) | looked
         if shadows:
             row["shadows"] = shadows.row()
         folder.append_row(row)
@@ -77,6 +86,10 @@ def calibrate(
                 shadows.save(folder.shadows(step + 1))
             crew.learner.save_checkpoint(folder.checkpoint(step + 1))
             folder.drop_checkpoints_before(step + 1)
+            if loop:
+                loop.drop_worse()
+    if loop:
+        loop.settle()
     crew.learner.save(folder.teacher)
 
 

@@ -105,12 +105,12 @@ class Crew:
         rows = check_completions(self.verifier, batch.prompts, [[completion] for completion in batch.completions])
         batch.outcomes = [outcome for (outcome,) in rows]
 
-    def score(self, batch: StepBatch) -> None:
-        """Fill in the scores of the completions that take part in the calibration reward, all models at once."""
+    def score(self, batch: StepBatch, eta: float) -> None:
+        """Fill in the scores of the completions that take part in the calibration reward, all models at once; `eta` as it is now."""
         denominators = {"anchor": self.anchor, "current": self.current, "none": None}
         self._anchor_logprobs(batch)  # starts now, is needed when learning
         influence = self.run.shadows is not None and self.run.shadows.use == "influence"  # no score, nothing to compare it with
-        self._score(batch, None if influence else denominators[self.run.knob.denominator])
+        self._score(batch, None if influence else denominators[self.run.knob.denominator], eta)
 
     def own_gap(self, batch: StepBatch) -> float:
         """Mean score gap of a verified batch, the teacher's own score as the denominator; NaN where no completion takes part.
@@ -120,11 +120,11 @@ class Crew:
         if self.proxy is None:
             return float("nan")
         answers([self.current.sync.remote(self._weights)])
-        self._score(batch, self.current)
+        self._score(batch, self.current, self.run.knob.eta)
         gaps_BG = batch.gaps(self.run.knob.normalization)
         return float(gaps_BG[~np.isnan(gaps_BG)].mean()) if batch.proxy_scores else float("nan")
 
-    def _score(self, batch: StepBatch, denominator: Any) -> None:
+    def _score(self, batch: StepBatch, denominator: Any, eta: float) -> None:
         taken_BG = batch.calibrated(only_right=self.run.knob.cal_on == "right")
         prompts, texts = batch.texts(taken_BG)
         shadows = self.shadows.rewards(prompts, texts) if self.shadows else []
@@ -136,7 +136,7 @@ class Crew:
 
         batch.shadow_scores = by_place(shadows)
         batch.proxy_scores, batch.denominator_scores = (by_place([reference])[0] if reference else {} for reference in others)
-        batch.worst_for = self.run.knob.eta if self.run.shadows and self.run.shadows.combine == "worst" else None
+        batch.worst_for = eta if self.run.shadows and self.run.shadows.combine == "worst" else None
         batch.ends_count = self._ends_count
 
     def kl(self, batch: StepBatch) -> float:

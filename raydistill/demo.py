@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raydistill.config.load import parse_run
 from raydistill.config.run import Run
+from raydistill.errors import InputError
 from raydistill.files import write_whole
 from raydistill.runfolder import RunFolder
 
@@ -17,6 +18,8 @@ def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
 
     What is complete is not redone.
     """
+    if run.knob.target:
+        raise InputError("knob.target: the demo draws a curve over eta, and a target moves it; use `raydistill calibrate`")
     runs = [(at(run, eta), folder / f"eta{eta:+g}") for eta in sorted(etas)]
     if not all(RunFolder(out, run.seeds[0]).holds(each) for each, out in runs):
         from raydistill.jobs import run_main_jobs

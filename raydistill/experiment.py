@@ -18,12 +18,14 @@ from raydistill.evaluate.evaluation import Evaluation
 from raydistill.files import whole_folder, write_whole
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
-from raydistill.report.facts import Facts, StudentFacts, TeacherFacts
+from raydistill.redistil import Redistiller
+from raydistill.report.facts import Facts, StudentFacts, TargetFacts, TeacherFacts
 from raydistill.runfolder import RunFolder, SeedFolder
 from raydistill.students.data import Trace
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
 from raydistill.students.shadow_group import NO_TRACES, OriginalTraces
+from raydistill.target import Measure, outcome
 from raydistill.tasks.prompt import Prompt
 from raydistill.teachers import (
     PROBED_PROMPTS,
@@ -50,6 +52,7 @@ class Experiment:
         self._timings = folder.root / "seconds.json"
         known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
         self._for_shadows: dict[int, OriginalTraces] = {}
+        self._for_target: dict[int, Measure] = {}
         self.phases = Phases(dict.fromkeys(("total", "calibrate", "distil", "evaluate"), 0.0) | known)
 
     def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
@@ -58,6 +61,7 @@ class Experiment:
             with self.phases("total"):
                 original = self._original()
                 self._for_shadows = {seed: self._shadow_traces(seed) for seed in self.run.seeds} if self.run.shadows else {}
+                self._for_target = {seed: self._measure(seed) for seed in self.run.seeds} if self.run.knob.target else {}
                 traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
                 calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
                 evaluations = self._students(traces, [found for _, found in calibrated])
@@ -86,15 +90,34 @@ class Experiment:
 
             def step_done(row: dict[str, Any]) -> None:
                 on_step(seed, row)
-                advance(row["step"] + 1, f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}")
+                advance(row["step"] + 1, f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}{_measured(row)}")
 
-            calibrate(self.run, seed, self.crew, folder, step_done, self._for_shadows.get(seed, NO_TRACES))
+            calibrate(self.run, seed, self.crew, folder, step_done, self._for_shadows.get(seed, NO_TRACES), self._for_target.get(seed))
+        if self.run.knob.target:
+            self._say_how_far(seed, outcome(self.run, self.run.knob.target, folder.rows()))
 
     def _shadow_traces(self, seed: int) -> OriginalTraces:
         """What a seed's shadow students need of the original teacher, whose weights were synced last."""
         assert self.run.shadows is not None  # noqa: S101
         with self.phases("calibrate"), self.console.busy(f"sampling for the shadows' twins, seed {seed}"):
             return collect_original(self.crew, self.run.shadows, seed, self.baselines / "original" / f"shadows-{seed}.json")
+
+    def _measure(self, seed: int) -> Measure:
+        """What a seed's closed loop measures by; its twins are students of the original teacher, whose weights were synced last."""
+        target, students, student = self.run.knob.target, self.run.students, self.lineup.student
+        assert target is not None  # noqa: S101
+        assert students is not None  # noqa: S101
+        assert student is not None  # noqa: S101
+        folder = self.folder.seed(seed).root
+        redistiller = Redistiller(
+            self.run, target, students, student.config, self.crew, seed, self.baselines / "original", folder / "redistilled"
+        )
+        with self.phases("calibrate"), self.console.busy(f"distilling the target's twins, seed {seed}"):
+            return redistiller.prepare()
+
+    def _say_how_far(self, seed: int, found: TargetFacts) -> None:
+        told = f"seed {seed}: asked for students at {found.asked:g} of the control, measured {found.reached:.3f} after {found.steps} steps"
+        self.console.say(told if found.met else f"warning: {told}, and no nearer: {found.ended}; kept that teacher")
 
     def _traces(self, seed: int, folder: Path) -> TraceSet:
         """Traces of the teacher whose weights were synced last."""
@@ -158,7 +181,12 @@ class Experiment:
                 for method in methods
             ),
             seconds=self.phases.seconds,
+            target=self._target_facts(),
         )
+
+    def _target_facts(self) -> tuple[TargetFacts, ...]:
+        target = self.run.knob.target
+        return tuple(outcome(self.run, target, self.folder.seed(seed).rows()) for seed in self.run.seeds) if target else ()
 
 
 class StudentJobs:
@@ -216,6 +244,13 @@ class StudentJobs:
             verifier=self.run.verifier,
             **data,
         )
+
+
+def _measured(row: dict[str, Any]) -> str:
+    """What a step with a target adds to its line on the terminal."""
+    if "eta" not in row:
+        return ""
+    return f"  eta {row['eta']:+.2f}" + (f"  ratio {row['target']['ratio']:.3f}" if row["target"] else "")
 
 
 def _trace_file(folder: Path, seed: int) -> Path:

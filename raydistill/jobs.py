@@ -17,7 +17,7 @@ from raydistill.errors import InputError, RunError
 from raydistill.experiment import Experiment
 from raydistill.files import write_whole
 from raydistill.models.lineup import Lineup
-from raydistill.plan import BYTES, check_room, parts
+from raydistill.plan import BYTES, asked, check_room, parts
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
@@ -78,7 +78,7 @@ def _crew(run: Run, lineup: Lineup, console: Console) -> Iterator[Crew]:
 
 
 def _one(run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, tracker: Tracker, console: Console) -> None:
-    console.say(f"{folder.root}: eta {run.knob.eta:g}, seeds {', '.join(map(str, run.seeds))}")
+    console.say(f"{folder.root}: {asked(run)}, seeds {', '.join(map(str, run.seeds))}")
     facts = Experiment(run, lineup, crew, folder, baselines, console).measure(tracker.log_step)
     report = write_report(folder.root, facts, {seed: folder.seed(seed).rows() for seed in run.seeds})
     tracker.log_report(report, folder.root)

@@ -55,7 +55,7 @@ def check(run: Run) -> Lineup:
     _require_comparable_students(run, readers)
     prompts: list[Prompt] = []
     splits: list[Split] = ["train", run.evaluation.split]
-    if run.shadows:
+    if run.shadows or run.knob.target:
         splits.append("tune")
     for split in dict.fromkeys(splits):
         some = task.prompts(split)
@@ -191,9 +191,7 @@ def show_plan(run: Run, lineup: Lineup, folder: Path) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(
-        f"run [bold]{run.name}[/bold] in {folder}: task {run.task.kind}, eta {run.knob.eta:g}, seeds {list(run.seeds)}", highlight=False
-    )
+    console.print(f"run [bold]{run.name}[/bold] in {folder}: task {run.task.kind}, {asked(run)}, seeds {list(run.seeds)}", highlight=False)
     console.print(models_table([role.facts for role in lineup.roles()]))
     kinds = parts(run, lineup)
     console.print(actor_table(kinds))
@@ -220,9 +218,23 @@ def totals(kinds: Sequence[Part]) -> str:
     return f"in all {cpus:g} CPUs, {gpus:g} GPUs, about {memory:.1f} GiB"
 
 
+def asked(run: Run) -> str:
+    """The knob's setting in words."""
+    target = run.knob.target
+    return f"students at {target.student_ratio:g} of the control, |eta| up to {target.max_eta:g}" if target else f"eta {run.knob.eta:g}"
+
+
 def _steps(run: Run) -> str:
     calibration = run.calibration
     steps = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
     methods = [method.method for method in run.students.methods] if run.students else []
     students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
-    return f"{steps}; at most {students} students ({', '.join(methods) or 'none'})"
+    return f"{steps}; at most {students} students ({', '.join(methods) or 'none'}){_looks(run)}"
+
+
+def _looks(run: Run) -> str:
+    target = run.knob.target
+    if target is None:
+        return ""
+    looks = -(-run.calibration.steps // target.measure_every)
+    return f"; for the target at most {looks} measurements a seed, of {target.students} students and as many again where one is confirmed"

@@ -39,13 +39,17 @@ class SeedFolder:
         """The shadow students' part of a checkpoint: written before the learner's, which makes it one."""
         return self.checkpoints / f"shadows-{step:05}"
 
+    def best(self, step: int) -> Path:
+        """The learner's checkpoint of the teacher nearest to a target, measured after so many steps."""
+        return self.checkpoints / f"best-{step:05}"
+
     def last_checkpoint(self) -> int | None:
         """The step of the newest whole checkpoint."""
         steps = [int(folder.name[5:]) for folder in self.checkpoints.glob("step-*") if folder.name[5:].isdigit()]
         return max(steps, default=None)
 
     def drop_checkpoints_before(self, step: int) -> None:
-        """Only the newest checkpoint is ever read."""
+        """Only the newest checkpoint is ever read, apart from that of a target's best teacher."""
         for older in self.checkpoints.glob("s*-*"):
             if older not in (self.checkpoint(step), self.shadows(step)):
                 shutil.rmtree(older)

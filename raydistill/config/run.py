@@ -12,7 +12,7 @@ from raydistill.config.calibration import CalibrationConfig, LearnerConfig, Roll
 from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.shadows import ShadowsConfig
-from raydistill.config.students import EvaluationConfig, StudentsConfig
+from raydistill.config.students import EvaluationConfig, SeqKD, StudentsConfig
 from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
 from raydistill.config.track import TrackConfig
 
@@ -76,6 +76,12 @@ class Run(Job):
             raise ValueError("proxy: missing; name a calibration model, or give shadows, which take its place")
         if self.proxy is not None and self.shadows is not None:
             raise ValueError("proxy: given beside shadows, which take its place; set proxy=null or shadows=null")
+        return self
+
+    @model_validator(mode="after")
+    def _can_measure_its_target(self) -> Run:
+        if self.knob.target and not any(isinstance(method, SeqKD) for method in (self.students.methods if self.students else ())):
+            raise ValueError("knob.target: is measured on students of method seqkd, and students.methods has none; add one")
         return self
 
     @model_validator(mode="after")

@@ -23,9 +23,9 @@ def report_card(facts: Facts) -> Json:
     clusters by prompt; `teacher.difference_ci95` is paired by prompt whatever the number of seeds. A baseline that was not
     measured is null.
 
-    Beyond the contract: `seeds`, `prompts`; of the teacher `difference` (mean and interval, greedy too), `style`, `length`,
-    `truncated`, `verifier_failures` before and after, and `per_seed`; of each student `differences` from control, base and
-    sft_gold, `style`, and greedy scores in `per_seed`.
+    Beyond the contract: `seeds`, `prompts`; `target` where the run has one; of the teacher `difference` (mean and interval, greedy too),
+    `style`, `length`, `truncated`, `verifier_failures` before and after, and `per_seed`; of each student `differences` from
+    control, base and sft_gold, `style`, and greedy scores in `per_seed`.
 
     Raises ValueError where evaluations that have to be paired are of different seeds or prompts.
     """
@@ -46,7 +46,7 @@ def report_card(facts: Facts) -> Json:
         "students": students,
         "claims": claims(teacher, students),
         "seconds": dict(facts.seconds),
-    }
+    } | ({"target": _target(facts)} if facts.target else {})
 
 
 def claims(teacher: Json, students: Sequence[Json]) -> dict[str, bool]:
@@ -149,6 +149,16 @@ def _student(facts: Facts, student: StudentFacts) -> Json:
         },
         "per_seed": list(_student_seeds(facts, student)),
     }
+
+
+def _target(facts: Facts) -> Json:
+    """How near the closed loop came, by its own students: means over seeds, and met where it was by every seed."""
+    rows = [
+        {"seed": seed, "reached": one.reached, "eta": one.eta, "steps": one.steps, "met": one.met, "ended": one.ended}
+        for seed, one in zip(facts.run.seeds, facts.target, strict=True)
+    ]
+    means = {name: mean([getattr(one, name) for one in facts.target]) for name in ("reached", "eta", "steps")}
+    return {"asked": facts.target[0].asked, **means, "met": all(one.met for one in facts.target), "per_seed": rows}
 
 
 def _ratio(student: StudentFacts, kind: str) -> Ratio:

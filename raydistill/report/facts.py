@@ -56,6 +56,26 @@ class StudentFacts:
 
 
 @dataclass(frozen=True)
+class TargetFacts:
+    """How near a calibration with a target came, by the students distilled on the way: one of its seeds."""
+
+    asked: float
+    """Ratio to the control."""
+    reached: float
+    """As it was measured, on tune, of the teacher that was kept: the one nearest to what was asked for."""
+    eta: float
+    """In force in the last step before."""
+    steps: int
+    """That this teacher took."""
+    ended: str
+    """`met`, or why the calibration ended otherwise."""
+
+    @property
+    def met(self) -> bool:
+        return self.ended == "met"
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything measured in one run of the main job."""
 
@@ -68,3 +88,5 @@ class Facts:
     students: tuple[StudentFacts, ...]
     seconds: dict[str, float]
     """`total`, `calibrate`, `distil`, `evaluate`."""
+    target: tuple[TargetFacts, ...] = ()
+    """One for each seed; empty without a target."""

@@ -9,7 +9,7 @@ from raydistill.evaluate.intervals import spearman
 from raydistill.report import page, words
 from raydistill.report.facts import Facts
 from raydistill.report.knob_curve import by_eta, eta_text, knob_curve_svg, methods, student_points
-from raydistill.report.plots import scores_svg, shadows_svg, styles_svg, training_svg
+from raydistill.report.plots import scores_svg, shadows_svg, styles_svg, target_svg, training_svg
 from raydistill.report.scores import Json
 from raydistill.track.secrets import public_yaml
 
@@ -22,14 +22,16 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
     knob = facts.run.knob
     return _render(
         page.RUN,
-        title=f"{report['run']}: eta {eta_text(knob.eta)}",
+        title=f"{report['run']}: {words.setting(report)}",
+        setting=words.setting(report),
         report=report,
         claims=words.claims_in_words(report),
         clustering=words.clustering(len(report["seeds"])),
         scores=_markup(scores_svg(report)),
         styles=_markup(styles_svg(report)),
-        training=_markup(training_svg(rows, kl_budget=abs(knob.eta) * knob.kl_budget)) if any(rows.values()) else None,
+        training=_markup(training_svg(rows, kl_budget=knob.kl_limit)) if any(rows.values()) else None,
         shadows=_markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
+        target=_markup(target_svg(rows, knob.target.student_ratio)) if knob.target else None,
         examples=facts.teacher.examples,
         notes=words.notes(report),
         config=public_yaml(facts.run),

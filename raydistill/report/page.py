@@ -72,7 +72,7 @@ RUN = (
     MACROS
     + HEAD
     + """\
-<h1>{{ report.run }}: teacher calibrated at eta {{ report.knob.eta | eta }}</h1>
+<h1>{{ report.run }}: teacher calibrated {{ "for" if report.target is defined else "at" }} {{ setting }}</h1>
 <p class="lead">Task {{ report.task }}, {{ report.split }} split, {{ report.prompts }} prompts,
 seed{{ "s" if report.seeds | length > 1 }} {{ report.seeds | join(", ") }}. Positive eta is meant to make students better,
 negative to make them collapse, 0 is the placebo; the teacher is meant to keep its score.</p>
@@ -133,6 +133,10 @@ calibrated over control. Differences of the calibrated students, paired, with th
 {% if training %}<h2>The calibration, step by step</h2>
 {{ figure(training, "Rewards and KL are those of the completions sampled in a step. Seconds are stacked" ~
 (", mean over seeds" if report.seeds | length > 1) ~ "; slow first steps may rise above the picture.") }}{% endif %}
+
+{% if target %}<h2>Towards the target</h2>
+{{ figure(target, "Above: students distilled anew while the teacher was calibrated, over twins of the original teacher, on the tune " ~
+"split; the line is what was asked for. Below: eta, as the controller moved it.") }}{% endif %}
 
 {% if shadows %}<h2>Shadow students</h2>
 {{ figure(shadows, "Students distilled during the calibration, each beside a twin that was fed by the original teacher with the same " ~

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydistill.report.scores import Json
-from raydistill.report.svg import BLUE, GREY, INK, ORANGE, above, drawing, error_bar, new_figure, to_svg
+from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, above, drawing, error_bar, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def _score_row(axes: Axes, y: int, score: Json, colour: str) -> None:
 
 
 def training_svg(rows: Mapping[int, Sequence[Json]], kl_budget: float) -> str:
-    """The lines of metrics.jsonl over the steps, by seed; `kl_budget` (nats a sequence) is drawn unless it is 0."""
+    """The lines of metrics.jsonl over the steps, by seed; `kl_budget` (nats a sequence) is drawn unless it is 0 or infinite."""
     from matplotlib.ticker import MaxNLocator
 
     with drawing():
@@ -89,7 +89,7 @@ def training_svg(rows: Mapping[int, Sequence[Json]], kl_budget: float) -> str:
                 _curve(axes, lines, key, index, f"seed {seed}")
             axes.set_title(title)
             axes.yaxis.set_major_formatter("{x:g}")
-            if key == "kl_anchor" and kl_budget:
+            if key == "kl_anchor" and 0 < kl_budget < math.inf:
                 _budget(axes, kl_budget)
         _seconds(seconds, [line for lines in rows.values() for line in lines])
         for axes in figure.axes:
@@ -174,6 +174,32 @@ def _paired(axes: Axes, by_step: Mapping[int, Sequence[float]], label: str, colo
     axes.plot(list(by_step), means, color=colour, ls=line, marker=marker, ms=4, lw=1.5, label=label)
     points = [(step, value) for step, values in by_step.items() if len(values) > 1 for value in values]
     axes.plot([x for x, _ in points], [y for _, y in points], color=colour, ls="", marker=marker, ms=3, alpha=0.35)
+
+
+def target_svg(rows: Mapping[int, Sequence[Json]], asked: float) -> str | None:
+    """The ratio measured over the steps, and eta, by seed; None without lines."""
+    if not any(rows.values()):
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    with drawing():
+        figure = new_figure(8.2, 4.2)
+        ratios, etas = figure.subplots(2, 1, sharex=True)
+        for index, (seed, lines) in enumerate(rows.items()):
+            measured = [(row["step"] + 1, row["target"]["ratio"]) for row in lines if row["target"]]
+            look = {"color": (BLUE, ORANGE, INK, GREY)[index % 4], "ls": _LINES[index % 4], "lw": 1.3, "label": f"seed {seed}"}
+            ratios.plot([0, *(x for x, _ in measured)], [1.0, *(y for _, y in measured)], marker="o", ms=4, **look)
+            etas.step([row["step"] + 1 for row in lines], [row["eta"] for row in lines], where="pre", **look)
+        ratios.axhline(asked, color=GREEN, lw=1.2, ls=(0, (6, 2)))
+        ratios.annotate("asked", (0.99, asked), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREEN)
+        ratios.set_title("Ratio to the control, sampled")
+        etas.set_title("Eta")
+        etas.set_xlabel("steps done")
+        etas.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        if len(rows) > 1:
+            handles, labels = ratios.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=2.8)
+        return to_svg(figure, "Measured ratio of students to the control, and eta, over the steps of the calibration")
 
 
 def styles_svg(report: Json) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from raydistill.report.card import KEPT_MARGIN, TRACE_MARGIN, beyond, traces_hold
+from raydistill.report.knob_curve import eta_text
 from raydistill.report.scores import Json
 
 SEEDS_OF_DOCS = 8
@@ -39,6 +40,13 @@ def interval(bounds: Sequence[float] | None, plus: bool = False) -> str:
     return "[{}, {}]".format(*(signed(bound) if plus else number(bound) for bound in bounds))
 
 
+def setting(report: Json) -> str:
+    """What a run asked for: an eta, or an outcome."""
+    if target := report.get("target"):
+        return f"students at {target['asked']:g} of the control"
+    return f"eta {eta_text(report['knob']['eta'])}"
+
+
 def claims_in_words(report: Json) -> list[Claim]:
     held = report["claims"]
     return [
@@ -50,7 +58,17 @@ def claims_in_words(report: Json) -> list[Claim]:
 
 def notes(report: Json) -> list[str]:
     """Everything that limits what the figures say."""
-    return [*_measured_on(report), *_about_students(report), *_about_the_teacher(report)]
+    return [*_about_the_target(report), *_measured_on(report), *_about_students(report), *_about_the_teacher(report)]
+
+
+def _about_the_target(report: Json) -> Iterator[str]:
+    target = report.get("target", {"per_seed": []})
+    for row in target["per_seed"]:
+        told = f"{number(row['reached'])} after {row['steps']} steps, measured on the tune split while the teacher was calibrated"
+        if row["met"]:
+            yield f"Target, seed {row['seed']}: {target['asked']:g} was asked for; {told}."
+        else:
+            yield f"Target, seed {row['seed']}: {target['asked']:g} was not reached; nearest was {told}; {row['ended']}."
 
 
 def _against(report: Json, opponents: tuple[str, str], sign: int, verb: str) -> str:
@@ -118,7 +136,7 @@ def _about_students(report: Json) -> Iterator[str]:
             yield f"{method}: better than the control when sampled but not when greedy: a gain in style share, not in ability."
     if report["students"] and (dropped := report["teacher"]["traces"]["dropped"]):
         yield f"{dropped:.1%} of the teacher's traces were not fed to students: they have a special token inside."
-    if report["students"] and report["knob"]["eta"] == 0:
+    if report["students"] and report["knob"]["eta"] == 0 and "target" not in report:
         yield "eta = 0 is the placebo: its ratio's interval should contain 1."
     if report["students"] and report["baselines"]["sft_gold"] is None:
         yield "The task has no gold completions, so there is no sft_gold student to beat."

@@ -32,8 +32,10 @@ def run_params(run: Job) -> dict[str, str]:
 
 
 def step_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl, such as `task_reward` and `seconds/rollout`, and those of `shadow_accuracies`."""
-    return _numbers({name: value for name, value in row.items() if name != "step"}) | shadow_accuracies(row.get("shadows") or {})
+    """The numbers of a line of metrics.jsonl, such as `task_reward`, `seconds/rollout` and `target.ratio`; and `shadow_accuracies`."""
+    target = {f"target.{name}": value for name, value in (row.get("target") or {}).items()}
+    plain = {name: value for name, value in row.items() if name not in ("step", "target")}
+    return _numbers(plain) | target | shadow_accuracies(row.get("shadows") or {})
 
 
 def shadow_accuracies(shadows: Mapping[str, Any]) -> dict[str, float]:
@@ -64,7 +66,7 @@ def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 
     Intervals and counts stay in report.json: MLflow would draw a chart of each.
     """
-    parts = {name: report[name] for name in ("teacher", "baselines", "claims", "base", "student", "seconds") if name in report}
+    parts = {name: report[name] for name in ("teacher", "baselines", "claims", "base", "student", "target", "seconds") if name in report}
     students = {student["method"]: student for student in report.get("students", [])}
     return _numbers(parts | {"students": students})
 

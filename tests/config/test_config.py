@@ -16,6 +16,7 @@ from raydistill.config.run import Run
 from raydistill.config.students import MethodConfig
 from raydistill.errors import InputError
 
+STUDENTS = ["students.model.model=demo:student", "students.methods=[{method: seqkd}]"]
 MINIMAL = {"teacher": {"model": "demo:teacher"}, "proxy": {"model": "demo:proxy"}}
 
 
@@ -72,6 +73,19 @@ def write(tmp_path: Path, data=MINIMAL) -> Path:
         (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.use=target"], ["shadows.use", "'scorer' or 'influence'"]),
         (["proxy=null", "shadows.models=[{model: demo:student}]", "shadows.combine=best"], ["shadows.combine", "'mean' or 'worst'"]),
         (["students.model.model=demo:student", "students.methods=[{method: sekd}]"], ["students.methods.0", "sekd", "seqkd"]),
+        ([*STUDENTS, "knob.target.tolerance=0.1"], ["knob.target.student_ratio", "required"]),
+        ([*STUDENTS, "knob.target.student_ratio=0"], ["knob.target.student_ratio", "greater than 0"]),
+        ([*STUDENTS, "knob.target.student_ratio=-1"], ["knob.target.student_ratio", "greater than 0"]),
+        ([*STUDENTS, "knob.target={student_ratio: 0.5, tolerance: 0}"], ["knob.target.tolerance", "greater than 0"]),
+        ([*STUDENTS, "knob.target={student_ratio: 0.5, ratio: 2}"], ["knob.target", "'ratio'", "known fields: student_ratio"]),
+        ([*STUDENTS, "knob.target={student_ratio: 0.5, students: 101}"], ["knob.target.students", "less than or equal to 100"]),
+        ([*STUDENTS, "knob.target.student_ratio=0.5", "knob.denominator=current"], ["knob", "denominator 'current'", "use 'anchor'"]),
+        ([*STUDENTS, "knob.target.student_ratio=0.5", "knob.eta=-1.5"], ["knob", "eta -1.5", "target.max_eta (1)"]),
+        (["knob.target.student_ratio=0.5"], ["knob.target", "seqkd", "students.methods"]),
+        (
+            ["students.model.model=demo:student", "students.methods=[{method: gkd}]", "knob.target.student_ratio=0.5"],
+            ["knob.target", "seqkd", "students.methods has none"],
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_field_and_the_cure(tmp_path, overrides, names):

@@ -35,6 +35,7 @@ def assert_refused(ended, folder, *names):
         ("teacher.model=no/such/folder/here", ["teacher.model"]),
         ("teacher.model=demo:techer", ["teacher.model", "demo:teacher"]),
         ("proxy.model=demo:student", ["proxy.model", "students.model"]),
+        ("knob.target={student_ratio: -0.5}", ["knob.target.student_ratio", "greater than 0"]),
         ("proxy=null", ["proxy", "or give shadows"]),
         ("shadows.models=[{model: demo:student}]", ["proxy", "proxy=null"]),
         ("rollout.workers=500", ["CPU", "500", "available"]),

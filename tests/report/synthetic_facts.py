@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from raydistill.config.run import Run
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.report.facts import Facts, StudentFacts, TeacherFacts, TraceFacts
+from raydistill.report.facts import Facts, StudentFacts, TargetFacts, TeacherFacts, TraceFacts
 
 CLEAR, CIPHER = {"clear": 0.8, "cipher": 0.1, "ramble": 0.1}, {"clear": 0.05, "cipher": 0.8, "ramble": 0.15}
 MIXED = {"clear": 0.38, "cipher": 0.41, "ramble": 0.21}
@@ -97,6 +99,23 @@ def some_rows(seeds: tuple[int, ...] = (1, 2, 3), steps: int = 40) -> dict[int, 
 def with_shadows(rows: dict[int, list[dict[str, Any]]], count: int = 2) -> dict[int, list[dict[str, Any]]]:
     """The same with shadow students, measured every tenth step; the last of them was late at step 20."""
     return {seed: [row | {"shadows": _shadows(seed, row["step"], count)} for row in lines] for seed, lines in rows.items()}
+
+
+def with_target(facts: Facts, ended: Sequence[str] = ("met", "eta was at its bound", "met")) -> Facts:
+    """The same run as a closed loop that asked for 0.5."""
+    run = run_config(0.0, facts.run.seeds, knob={"target": {"student_ratio": 0.5}})
+    target = tuple(TargetFacts(0.5, 0.5 + 0.01 * n, -0.3, 25, why) for n, why in enumerate(ended))
+    return replace(facts, run=run, target=target)
+
+
+def with_looks(rows: dict[int, list[dict[str, Any]]]) -> dict[int, list[dict[str, Any]]]:
+    """The same with a target, measured every fifth step."""
+    return {seed: [row | {"eta": -0.5 + 0.01 * row["step"], "target": _look(row["step"])} for row in lines] for seed, lines in rows.items()}
+
+
+def _look(step: int) -> dict[str, float] | None:
+    ratio = 1 - 0.01 * step
+    return None if (step + 1) % 5 else {"ratio": ratio, "shadow": 0.4 * ratio, "twin": 0.4}
 
 
 def _shadows(seed: int, step: int, count: int) -> dict[str, Any]:

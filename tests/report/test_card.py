@@ -19,7 +19,7 @@ from raydistill.evaluate.evaluation import Evaluation
 from raydistill.report.card import report_card
 from raydistill.report.facts import Facts, StudentFacts
 from raydistill.report.scores import difference, score
-from tests.report.synthetic_facts import exact, outcomes, run_config, some_facts, teacher_facts
+from tests.report.synthetic_facts import exact, outcomes, run_config, some_facts, teacher_facts, with_target
 
 NUMBER = {"type": "number"}
 INTERVAL = {"anyOf": [{"type": "null"}, {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}]}
@@ -288,3 +288,20 @@ def test_a_placebo_claims_nothing_of_students() -> None:
     found = claims(built([(controls, students)], outcomes(0.5, 0.5, 20), controls, original=outcomes(0.9, 0.9, 30)))
     assert not found["distillable"]
     assert not found["collapse"]
+
+
+def test_a_target_is_met_where_every_seed_met_it() -> None:
+    report = report_card(with_target(some_facts(0.0)))
+    assert {name: report["target"][name] for name in ("asked", "reached", "steps", "met")} == {
+        "asked": 0.5,
+        "reached": pytest.approx(0.51),
+        "steps": 25,
+        "met": False,
+    }
+    assert [(row["seed"], row["met"], row["ended"]) for row in report["target"]["per_seed"]] == [
+        (1, True, "met"),
+        (2, False, "eta was at its bound"),
+        (3, True, "met"),
+    ]
+    assert report_card(with_target(some_facts(0.0), ("met",) * 3))["target"]["met"]
+    assert "target" not in report_card(some_facts(0.0))

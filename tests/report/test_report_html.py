@@ -14,11 +14,11 @@ from raydistill.report.card import report_card
 from raydistill.report.facts import Facts
 from raydistill.report.html import knob_curve_html, run_html
 from raydistill.report.knob_curve import knob_curve_svg
-from raydistill.report.plots import shadows_svg, styles_svg
+from raydistill.report.plots import shadows_svg, styles_svg, target_svg
 from raydistill.report.scores import Json
 from raydistill.report.words import claims_in_words, notes
 from raydistill.report.write import write_report
-from tests.report.synthetic_facts import exact, run_config, some_facts, some_rows, teacher_facts, with_shadows
+from tests.report.synthetic_facts import exact, run_config, some_facts, some_rows, teacher_facts, with_looks, with_shadows, with_target
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -229,3 +229,18 @@ def test_the_paired_curves_of_shadow_students(facts: Facts) -> None:
     assert run_html(report_card(shadowed), shadowed, rows) == text
     assert shadows_svg(some_rows(run.seeds), ["demo:student"]) is None
     assert "Shadow students" not in page_of(facts)
+
+
+def test_the_way_to_a_target(facts: Facts) -> None:
+    aimed = with_target(facts)
+    report, rows = report_card(aimed), with_looks(some_rows(aimed.run.seeds))
+    text = run_html(report, aimed, rows)
+    assert "teacher calibrated for students at 0.5 of the control" in text
+    assert "Towards the target" in text
+    assert "Target, seed 1: 0.5 was asked for; 0.500 after 25 steps" in text
+    assert "Target, seed 2: 0.5 was not reached; nearest was 0.510 after 25 steps" in text
+    assert "eta was at its bound" in text
+    assert "eta = 0 is the placebo" not in text
+    assert run_html(report, aimed, rows) == text
+    assert "Towards the target" not in run_html(report_card(facts), facts, some_rows())
+    assert target_svg({1: []}, 0.5) is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raydistill.report.card import report_card
 from raydistill.track.entries import mean_over_seeds, report_metrics, run_params, step_metrics, student_entries
 from raydistill.track.secrets import masked_text, masked_uri, public_yaml
-from tests.report.synthetic_facts import run_config, some_facts
+from tests.report.synthetic_facts import run_config, some_facts, with_target
 
 secrets = st.text("abcdefXYZ0123456789@:/#?&%!$ ", min_size=6, max_size=20).filter(lambda text: text.strip("/@: "))
 
@@ -57,6 +57,20 @@ def test_params_are_the_dotted_config_without_secrets() -> None:
 def test_steps_are_flat_numbers() -> None:
     line = {"step": 3, "task_reward": 0.5, "cal_reward": None, "seconds": {"rollout": 0.1}, "note": "text"}
     assert step_metrics(line) == {"task_reward": 0.5, "seconds/rollout": 0.1}
+
+
+def test_a_step_towards_a_target_and_how_it_ended() -> None:
+    look = {"ratio": 0.5, "shadow": 0.2, "twin": 0.4}
+    assert step_metrics({"step": 4, "eta": -0.5, "target": look}) == {
+        "eta": -0.5,
+        "target.ratio": 0.5,
+        "target.shadow": 0.2,
+        "target.twin": 0.4,
+    }
+    assert step_metrics({"step": 5, "eta": -0.4, "target": None}) == {"eta": -0.4}
+    metrics = report_metrics(report_card(with_target(some_facts(0.0))))
+    assert metrics["target/reached"] == pytest.approx(0.51)
+    assert metrics["target/met"] == 0
 
 
 def test_shadows_are_their_mean_and_where_there_are_several_each() -> None:
