@@ -60,7 +60,8 @@ class Redistiller:
         places = slice(group * self.target.students, (group + 1) * self.target.students)
         own = self._run([self._job(self.work / f"shadow-{seed}", seed, self._sampled(seed)) for seed in self._seeds()[places]])
         shutil.rmtree(self.work)
-        return Scores(_score(own), _score(twins[places]))
+        # All twins, not only those of this group: seeds leave students of one teacher apart, but not in pairs with another's.
+        return Scores(_score(own), _score(twins))
 
     def _seeds(self) -> list[int]:
         first = 600_000_000 + 1000 * self.seed
@@ -93,7 +94,7 @@ class Redistiller:
             seed=seed,
             task=self.crew.task,
             prompts=tuple(self.crew.task.prompts("tune")[: self.target.prompts]),
-            samples=self.run.evaluation.student_samples,
+            samples=self.target.samples,
             max_new_tokens=self.run.calibration.max_new_tokens,
             micro_batch_tokens=self.students.micro_batch_tokens,
             verifier=self.run.verifier,

@@ -32,8 +32,8 @@ class Scores:
         return self.shadow / self.twin
 
     def pooled(self, other: Scores) -> Scores:
-        """With as many others."""
-        return Scores((self.shadow + other.shadow) / 2, (self.twin + other.twin) / 2)
+        """With as many others, beside the same twins."""
+        return Scores((self.shadow + other.shadow) / 2, self.twin)
 
     def to_dict(self) -> dict[str, float]:
         return {"ratio": self.ratio, "shadow": self.shadow, "twin": self.twin}

@@ -26,10 +26,12 @@ class TargetConfig(Strict):
     measure_every: PositiveInt = 5
     """Steps between two measurements."""
     students: Annotated[int, Field(ge=1, le=100)] = 2
-    """Students distilled for a measurement, each beside a twin of the original teacher; as many again where it is to be confirmed."""
+    """Students distilled for a measurement, and as many again where it is to be confirmed; each has a twin of the original teacher."""
     budget: Method | None = None
     """How long they are trained, and on how much; missing, as the run's own `seqkd` students are."""
     prompts: PositiveInt = 400
-    """Prompts of the tune split on which they are measured, with `evaluation.student_samples` completions each."""
+    """Prompts of the tune split on which they are measured."""
+    samples: PositiveInt = 4
+    """Completions of each of these prompts, at temperature 1. More cost little beside the training of a student."""
     patience: PositiveInt = 3
     """Measurements, eta at its bound all the while, without coming nearer: then the target cannot be reached."""
