@@ -15,13 +15,13 @@ class TargetConfig(Strict):
 
     student_ratio: PositiveFloat
     """Score of students of the calibrated teacher over that of students of the original one, sampled at temperature 1."""
-    tolerance: PositiveFloat = 0.05
+    tolerance: PositiveFloat = 0.04
     """The calibration stops once the measured ratio is within this of the one asked for, and a second measurement agrees."""
     max_eta: PositiveFloat = 1.0
     """Bound of |eta|; max_eta * kl_budget nats a sequence is what the calibration may spend."""
-    gain: PositiveFloat = 2.0
+    gain: PositiveFloat = 1.5
     """Eta for an error of 1 in the logarithm of the ratio, as it will be at the next measurement if it goes on as it does."""
-    integral: NonNegativeFloat = 0.3
+    integral: NonNegativeFloat = 0.5
     """What such an error adds to eta at each measurement while it lasts: it wins where the KL anchor holds the teacher back."""
     measure_every: PositiveInt = 5
     """Steps between two measurements."""

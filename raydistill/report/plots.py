@@ -189,7 +189,7 @@ def target_svg(rows: Mapping[int, Sequence[Json]], asked: float) -> str | None:
             measured = [(row["step"] + 1, row["target"]["ratio"]) for row in lines if row["target"]]
             look = {"color": (BLUE, ORANGE, INK, GREY)[index % 4], "ls": _LINES[index % 4], "lw": 1.3, "label": f"seed {seed}"}
             ratios.plot([0, *(x for x, _ in measured)], [1.0, *(y for _, y in measured)], marker="o", ms=4, **look)
-            etas.step([row["step"] + 1 for row in lines], [row["eta"] for row in lines], where="pre", **look)
+            etas.step([0, *(row["step"] + 1 for row in lines)], [row["eta"] for row in (*lines[:1], *lines)], where="pre", **look)
         ratios.axhline(asked, color=GREEN, lw=1.2, ls=(0, (6, 2)))
         ratios.annotate("asked", (0.99, asked), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREEN)
         ratios.set_title("Ratio to the control, sampled")

@@ -123,16 +123,15 @@ def test_the_integral_does_not_wind_up_at_the_bound() -> None:
 @pytest.mark.parametrize("asked", [0.5, 0.8, 1.3])
 def test_it_converges_without_noise(plant: Plant, asked: float) -> None:
     ratio, _ = settled(replace(plant), TargetConfig(student_ratio=asked))
-    assert ratio == pytest.approx(asked, abs=0.051)
+    assert ratio == pytest.approx(asked, abs=0.0401)
 
 
 @pytest.mark.parametrize("asked", [0.5, 0.8, 1.3])
-def test_it_converges_with_the_noise_of_students_at_most_times(asked: float) -> None:
-    """Ratios of two students each, a twelfth apart from one another: all 40 end within 0.1, but 36 at 1.3,
-    where that is less than the noise."""
-    found = [settled(Plant(power=0.3, noise=0.06), TargetConfig(student_ratio=asked), seed)[0] for seed in range(40)]
-    good = sum(ratio is not None and abs(ratio - asked) < 0.1 for ratio in found)
-    assert good >= (36 if asked > 1 else 40)
+def test_it_converges_with_the_noise_of_students(asked: float) -> None:
+    """Ratios that are 4 % off: whatever the seed, it stops, and within 0.1 of the target."""
+    for seed in range(40):
+        ratio, _ = settled(Plant(power=0.3, noise=0.04), TargetConfig(student_ratio=asked), seed)
+        assert ratio == pytest.approx(asked, abs=0.1)
 
 
 @pytest.mark.parametrize(("asked", "sign"), [(0.2, -1), (6.0, 1)])
