@@ -64,9 +64,11 @@ def unit_gradient(model: Any, held_out: HeldOut, micro_batch_tokens: int) -> dic
     """
     parameters = dict(model.named_parameters())
     total = [torch.zeros_like(parameter) for parameter in parameters.values()]
-    pieces = list(held_out.answers.pieces(micro_batch_tokens))
+    pieces = held_out.answers.pieces(micro_batch_tokens)
+    logprobs_N = total[0].new_empty(len(held_out.prompt_N))
     with torch.no_grad():
-        logprobs_N = torch.cat([sequence_logprobs(model, held_out.answers.rows(rows)) for rows in pieces])
+        for rows in pieces:
+            logprobs_N[rows] = sequence_logprobs(model, held_out.answers.rows(rows))
     weights_N = _shares(logprobs_N, held_out.prompt_N.to(logprobs_N.device))
     for rows in pieces:
         weighted = (weights_N[rows] * sequence_logprobs(model, held_out.answers.rows(rows))).sum()

@@ -26,10 +26,14 @@ class Bigram(torch.nn.Module):
     def __init__(self, logits_VV: torch.Tensor) -> None:
         super().__init__()
         self.table = torch.nn.Parameter(logits_VV)
+        self.head = torch.nn.Identity()
         self.device = torch.device("cpu")
 
-    def forward(self, input_ids: torch.Tensor) -> Any:
-        return SimpleNamespace(logits=self.table[input_ids])
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
+        return SimpleNamespace(logits=self.head(self.table[input_ids]))
 
 
 def texts(*pairs: tuple[int, int]) -> Batch:
