@@ -12,10 +12,10 @@ from typing import Any
 
 from raydistill.calibrate import prompts_of_step
 from raydistill.cluster import connect
-from raydistill.config.distill import SFT, Distill
+from raydistill.config.distill import SFT, Distill, SampledRKL
 from raydistill.config.students import Matching
 from raydistill.crew import SYNC_TOLERANCE, engine_spec, scorer_actor, zero_fields
-from raydistill.distill_plan import Models, gold, needs_scorers, parts, require_lessons_fit, told
+from raydistill.distill_plan import Models, compared_by, gold, needs_scorers, parts, require_lessons_fit, told
 from raydistill.distill_report import distill_report, score_table
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
@@ -188,10 +188,7 @@ class Distillation:
                 train(work, config.processes, config.cpus, config.gpus, config.max_failures)
 
     def _train_job(self, traces: TraceSet | None, scored: Path | None) -> TrainJob:
-        job, method, models = self.job, self.job.method, self.models
-        objective = None
-        if isinstance(method, Matching):
-            objective = Objective(method.jsd_beta, method.on_policy, method.temperature, None if job.offline else told(job, models))
+        job, method, models, objective = self.job, self.job.method, self.models, self._objective()
         return TrainJob(
             folder=self.folder.seed(job.seed),
             spec=ZeroSpec(model=str(models.student.facts.folder), lr=method.lr, seed=job.seed, **zero_fields(job.train)),
@@ -199,6 +196,7 @@ class Distillation:
             recipe=Recipe(method.steps, method.batch, method.lr, job.seed, job.train.micro_batch_tokens),
             objective=objective,
             checkpoint_every=job.train.checkpoint_every,
+            by=compared_by(job, models),
             teacher=models.teacher.config if models.teacher and objective else None,
             traces=tuple(gold(job, models)) if isinstance(method, SFT) else traces.traces if traces and not objective else (),
             scored=scored,
@@ -207,6 +205,17 @@ class Distillation:
             bucket_bytes=job.train.bucket_mib * 2**20,
             sync_tolerance=SYNC_TOLERANCE[job.train.dtype],
         )
+
+    def _objective(self) -> Objective | None:
+        job, method = self.job, self.job.method
+        if isinstance(method, SampledRKL):
+            return Objective(jsd_beta=1, on_policy=1, top_k=1)
+        if not isinstance(method, Matching):
+            return None
+        if job.offline:
+            return Objective(method.jsd_beta, method.on_policy, method.temperature)
+        k = 1 if compared_by(job, self.models) == "span" else told(job, self.models)
+        return Objective(method.jsd_beta, method.on_policy, method.temperature, k)
 
     def _given(self, traces: TraceSet | None) -> int:
         """How many traces there are to learn from."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raydistill.calibrate import prompts_of_step
-from raydistill.config.distill import SFT, Distill
+from raydistill.config.distill import SFT, Distill, GKDAcross, KDAcross, SampledRKL
 from raydistill.config.students import Matching, OnPolicyRKL
 from raydistill.errors import InputError
 from raydistill.models.lineup import Role, settled
@@ -19,6 +19,7 @@ from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader, Trace
 from raydistill.students.job import make_reader
 from raydistill.students.spelling import read_spelling
+from raydistill.students.train import Comparing
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Task
 
@@ -102,23 +103,32 @@ def _warnings(student: Role, teacher: Role | None) -> list[str]:
 def _check_comparison(job: Distill, models: Models) -> None:
     """Raises InputError where the method cannot compare these two models."""
     method = job.method
-    if not isinstance(method, Matching) or models.teacher_reader is None:
+    if isinstance(method, KDAcross | GKDAcross) and method.across != "span" and models.same_tokens:
+        raise InputError(
+            f"method.across: {method.across!r} is for different tokenizers, but the student is compared token by token with this teacher; "
+            "drop it"
+        )
+    if not isinstance(method, Matching | SampledRKL) or models.same_tokens:
         return
-    if models.same_tokens:
-        return
+    assert models.teacher_reader is not None  # noqa: S101
     for section, reader in (("student", models.student_reader), ("teacher", models.teacher_reader)):
         read_spelling(f"{section}.model", reader.tokenizer)
-    if isinstance(method, OnPolicyRKL):
+    if isinstance(method, OnPolicyRKL | SampledRKL):
         raise InputError(
-            "method: 'on_policy_rkl' compares token by token, but student and teacher have different tokenizers; "
+            f"method: {method.method!r} compares token by token, but student and teacher have different tokenizers; "
             "use gkd with method.jsd_beta=0, or seqkd"
         )
-    for field, value, only in (("jsd_beta", method.jsd_beta, 0), ("temperature", method.temperature, 1), ("top_k", method.top_k, None)):
+    for field, value, only in (("jsd_beta", method.jsd_beta, 0), ("temperature", method.temperature, 1)):
         if value != only:
             raise InputError(
-                f"method.{field}: {value}, but student and teacher have different tokenizers, and then only KL(teacher || student) of "
-                f"spans of bytes is compared; set method.{field}={'null' if only is None else only}, or use seqkd"
+                f"method.{field}: {value}, but student and teacher have different tokenizers, which only KL(teacher || student) at "
+                f"temperature 1 is for; set method.{field}={only}, or use seqkd"
             )
+    if method.across == "span" and method.top_k is not None:
+        raise InputError(
+            f"method.top_k: {method.top_k}, but student and teacher have different tokenizers, and spans of bytes have no likeliest "
+            "tokens; set method.top_k=null, or method.across=gold"
+        )
 
 
 def _check_offline(job: Distill, models: Models, folder: Path) -> None:
@@ -166,6 +176,13 @@ def told(job: Distill, models: Models) -> int:
     return min(vocabulary, wanted or (vocabulary if vocabulary <= LARGEST_DISTRIBUTION else TOLD))
 
 
+def compared_by(job: Distill, models: Models) -> Comparing:
+    """What a student with a teacher is compared by."""
+    if isinstance(job.method, SampledRKL):
+        return "sample"
+    return job.method.across if isinstance(job.method, KDAcross | GKDAcross) and not models.same_tokens else "token"
+
+
 def parts(job: Distill, models: Models) -> list[Part]:
     """The processes of a distillation; those that are not there at the same time are counted together all the same."""
     width = BYTES[job.train.dtype]
@@ -199,7 +216,7 @@ def parts(job: Distill, models: Models) -> list[Part]:
 
 
 def needs_scorers(job: Distill) -> bool:
-    return isinstance(job.method, Matching) and not job.offline
+    return isinstance(job.method, Matching | SampledRKL) and not job.offline
 
 
 def show(job: Distill, models: Models, folder: Path) -> None:
@@ -213,16 +230,21 @@ def show(job: Distill, models: Models, folder: Path) -> None:
     kinds = parts(job, models)
     console.print(actor_table(kinds))
     console.print(f"{totals(kinds)}; {method.steps} steps of {method.batch} completions", highlight=False)
-    if isinstance(method, Matching):
+    if isinstance(method, Matching | SampledRKL):
         console.print(_compared(job, models), highlight=False)
     for warning in models.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _compared(job: Distill, models: Models) -> str:
-    if not models.same_tokens:
-        return "compared by spans of bytes: the tokenizers differ"
     from raydistill.students.offline_card import read_card
 
+    by = compared_by(job, models)
+    if by == "sample":
+        return "compared by the student's sampled tokens alone"
+    if by == "span":
+        return "compared by spans of bytes: the tokenizers differ"
     k = read_card(Path(job.offline)).k if job.offline else told(job, models)
-    return f"compared by token: the teacher's {k} likeliest and all others as one"
+    if by == "token":
+        return f"compared by token: the teacher's {k} likeliest and all others as one"
+    return f"compared by {by}, with the teacher's {k} likeliest tokens where spans of bytes start: the tokenizers differ"

@@ -48,8 +48,19 @@ def refused(*overrides: str) -> str:
         (["max_new_tokens=500", "rollout.max_model_len=1000"], ["max_new_tokens", "the context of student.model"]),
         (["student.model=demo:proxy", "method.jsd_beta=0.5"], ["method.jsd_beta", "different tokenizers", "method.jsd_beta=0"]),
         (["student.model=demo:proxy", "method.temperature=2"], ["method.temperature", "different tokenizers"]),
-        (["student.model=demo:proxy", "method.top_k=5"], ["method.top_k", "method.top_k=null"]),
+        (["student.model=demo:proxy", "method.top_k=5"], ["method.top_k: 5", "method.top_k=null", "method.across=gold"]),
         (["student.model=demo:proxy", "method={method: on_policy_rkl}"], ["on_policy_rkl", "use gkd with method.jsd_beta=0"]),
+        (["student.model=demo:proxy", "method={method: sampled_rkl}"], ["sampled_rkl", "use gkd with method.jsd_beta=0"]),
+        (["student.model=demo:proxy", "method={method: gkd, across: uld, jsd_beta: 0}"], ["across", "'span' or 'gold'"]),
+        (["student.model=demo:proxy", "method={method: kd, across: uld, jsd_beta: 0.5}"], ["method.jsd_beta=0"]),
+        (["student.model=demo:proxy", "method={method: kd, across: gold, temperature: 2}"], ["method.temperature=1"]),
+        (["student.model=demo:proxy", "method={method: kd, across: golds}"], ["across", "'span', 'uld' or 'gold'"]),
+        (["method={method: kd, across: uld}"], ["method.across: 'uld'", "drop it"]),
+        (["method={method: on_policy_rkl, across: gold}"], ["unknown field 'across'"]),
+        (["method={method: sampled_rkl, top_k: 5}"], ["unknown field 'top_k'"]),
+        (["method={method: sampled_rkl, temperature: 2}"], ["unknown field 'temperature'"]),
+        (["method={method: sampled_rkl}", "offline=somewhere"], ["offline", "kd"]),
+        (["method={method: sampled_rkl}", "teacher=null"], ["teacher.model"]),
         (["student.model=no/such/folder/here"], ["student.model"]),
         (["teacher.prompt_format=<bos>{prompt}"], ["teacher.prompt_format", "<bos> twice"]),
         (["train.processes=500"], ["CPU", "train 500", "available"]),
@@ -62,7 +73,16 @@ def test_is_refused_in_one_line(overrides: list[str], names: list[str]) -> None:
         assert name in message
 
 
-@pytest.mark.parametrize("method", ["{method: kd}", "{method: gkd, jsd_beta: 0}", "{method: seqkd}"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{method: kd}",
+        "{method: kd, across: uld, top_k: 5}",
+        "{method: gkd, jsd_beta: 0}",
+        "{method: gkd, jsd_beta: 0, across: gold}",
+        "{method: seqkd}",
+    ],
+)
 def test_other_tokenizers_are_aligned(method: str) -> None:
     assert not check(load_job(Distill, CONFIG, ["student.model=demo:proxy", f"method={method}"])).same_tokens
 
@@ -79,6 +99,22 @@ def test_the_plan_shows_the_models_and_what_is_odd(tmp_path: Path, capsys: pytes
     alone = load_job(Distill, CONFIG, ["teacher=null", "method={method: sft}", "offline=null"])
     show(alone, check(alone), tmp_path)
     assert "the teacher's" not in capsys.readouterr().out.partition("actors")[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "by token: the teacher's 39 likeliest"),
+        (["method={method: sampled_rkl}"], "sampled tokens alone"),
+        (["student.model=demo:proxy"], "by spans of bytes"),
+        (["student.model=demo:proxy", "method={method: kd, across: gold, top_k: 5}"], "by gold, with the teacher's 5 likeliest tokens"),
+        (["student.model=demo:proxy", "method={method: kd, across: uld}"], "by uld, with the teacher's 39 likeliest tokens"),
+    ],
+)
+def test_the_plan_says_what_is_compared(overrides: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    job = load_job(Distill, CONFIG, overrides)
+    show(job, check(job), Path("runs/plan"))
+    assert says in " ".join(capsys.readouterr().out.split())
 
 
 def test_how_much_a_student_is_told() -> None:
@@ -145,6 +181,10 @@ def test_the_plan_is_shown_with_and_without_a_teacher(scored: Path, capsys: pyte
 def test_top_k_is_that_of_the_scored_traces(scored: Path) -> None:
     check(load_job(Distill, CONFIG, [f"offline={scored}", "method.top_k=8"]))
     assert "method.top_k: 3" in refused(f"offline={scored}", "method.top_k=3")
+    across = [f"offline={scored}", "student.model=demo:proxy"]
+    check(load_job(Distill, CONFIG, [*across, "method={method: kd, across: gold}"]))
+    assert "method.top_k: 3" in refused(*across, "method={method: kd, across: gold, top_k: 3}")
+    assert "method.across" in refused(f"offline={scored}", "teacher=null", "method={method: kd, across: gold}")
 
 
 def test_gold_completions_longer_than_the_students_context(tmp_path: Path) -> None:

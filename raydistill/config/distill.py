@@ -20,7 +20,37 @@ class SFT(Method):
     """Selects this method."""
 
 
-DistillMethod = Annotated[SFT | SeqKD | KD | GKD | OnPolicyRKL, Field(discriminator="method")]
+class KDAcross(KD):
+    """Teacher-forced: on the teacher's sampled completions, by default with the forward KL(teacher || student)."""
+
+    across: Literal["span", "uld", "gold"] = "span"
+    """What is compared where the tokenizers differ: `span`, KL of spans of bytes; `uld`, cross-entropy and, where spans start, sorted
+    probabilities; `gold`, `span` and, where spans start, the probabilities of tokens that both have, and sorted ones of the others."""
+
+
+class GKDAcross(GKD):
+    """On-policy distillation: on completions that the student samples, by default with the reverse KL(student || teacher)."""
+
+    across: Literal["span", "gold"] = "span"
+    """As for kd, but for `uld`: cross-entropy on what the student samples itself teaches it nothing."""
+
+
+class SampledRKL(Method):
+    """On completions that the student samples, KL(student || teacher) estimated by the sampled tokens alone."""
+
+    method: Literal["sampled_rkl"]
+    """Selects this method."""
+
+    @property
+    def traces(self) -> int:
+        return 0
+
+    @property
+    def completions(self) -> int:
+        return self.steps * self.batch
+
+
+DistillMethod = Annotated[SFT | SeqKD | KDAcross | GKDAcross | OnPolicyRKL | SampledRKL, Field(discriminator="method")]
 
 
 class TrainConfig(ZeroConfig):

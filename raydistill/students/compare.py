@@ -1,6 +1,7 @@
 """What a student is compared with at each token of its lessons: the token itself, a teacher with its tokenizer, or one with another.
 
-Axes: K, the lessons' completion tokens in the student's tokenisation, one lesson after the other; V, the student's vocabulary; S, spans.
+Axes: K, the lessons' completion tokens in the student's tokenisation, one lesson after the other; V, the student's vocabulary; W, the
+teacher's; S, spans.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import torch
 from torch import Tensor
 
 from raydistill.students.align import Span, align
-from raydistill.students.cross_losses import span_kl_loss, span_logprobs
+from raydistill.students.cross_losses import gold_loss, span_kl_loss, span_logprobs, span_starts, uld_loss
 from raydistill.students.data import Encoded
 from raydistill.students.distil import Objective
-from raydistill.students.losses import TopK, sft_loss, topk_jsd_loss
+from raydistill.students.losses import TopK, sampled_reverse_kl_loss, sft_loss, topk_jsd_loss
 from raydistill.students.offline import ScoredTrace
-from raydistill.students.spelling import Spelling
+from raydistill.students.spelling import Spelling, shared_ids
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,16 @@ class ByToken:
     objective: Objective
 
     def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
-        logprobs = torch.cat([trace.topk.logprobs_MK for trace in said]).to(logits_KV.device)
-        ids = torch.cat([trace.topk.ids_MK for trace in said]).to(logits_KV.device)
-        loss, mass = topk_jsd_loss(logits_KV, TopK(logprobs, ids), self.objective.jsd_beta, self.objective.temperature)
+        loss, mass = topk_jsd_loss(logits_KV, _topk(said, logits_KV), self.objective.jsd_beta, self.objective.temperature)
         return loss, float(mass)
+
+
+class BySample:
+    """The estimate of KL(student || teacher) by the token that the student sampled, at each token."""
+
+    def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
+        teacher_K = torch.cat([trace.logprobs_T for trace in said]).to(logits_KV)
+        return sampled_reverse_kl_loss(logits_KV, teacher_K, _ids(lessons, logits_KV)), math.nan
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,71 @@ class BySpan:
     teacher: Spelling
 
     def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
-        pairs = zip(lessons, said, strict=True)
-        spans = [span for lesson, trace in pairs for span in self._spans(lesson, trace)]
-        lengths_S = torch.tensor([len(span.student) for span in spans], device=logits_KV.device)
-        theirs_S = torch.tensor([len(span.teacher) for span in spans], device=logits_KV.device)
+        lengths_S, theirs_S = self._lengths(lessons, said, logits_KV)
         own_K = logits_KV.log_softmax(-1).gather(-1, _ids(lessons, logits_KV)[:, None])[:, 0]
         teacher_M = torch.cat([trace.logprobs_T for trace in said]).to(own_K)
         return span_kl_loss(span_logprobs(own_K, lengths_S), span_logprobs(teacher_M, theirs_S)), math.nan
 
+    def starts(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, TopK]:
+        """Where spans start, the student's logits (S, V), and what the teacher says."""
+        starts_S, theirs_S = map(span_starts, self._lengths(lessons, said, logits_KV))
+        topk = _topk(said, logits_KV)
+        return logits_KV[starts_S], TopK(topk.logprobs_MK[theirs_S], topk.ids_MK[theirs_S])
+
+    def _lengths(self, lessons: Sequence[Lesson], said: Sequence[ScoredTrace], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the student's and of the teacher's tokens in each span, both (S,)."""
+        spans = [span for lesson, trace in zip(lessons, said, strict=True) for span in self._spans(lesson, trace)]
+        students, teachers = [len(span.student) for span in spans], [len(span.teacher) for span in spans]
+        return torch.tensor(students, device=like.device), torch.tensor(teachers, device=like.device)
+
     def _spans(self, lesson: Lesson, trace: ScoredTrace) -> list[Span]:
         student, teacher = self.student.spell(lesson.own.completion_ids), self.teacher.spell(trace.token_ids_T.tolist())
         return align(student, teacher, lesson.text, lesson.ended)
+
+
+@dataclass(frozen=True)
+class ByULD:
+    """Cross-entropy of each token, and `uld_loss` where spans start, which alone would not say what token is meant."""
+
+    spans: BySpan
+
+    def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
+        student_SV, teacher = self.spans.starts(logits_KV, lessons, said)
+        loss = sft_loss(logits_KV, _ids(lessons, logits_KV)) + uld_loss(student_SV, teacher)
+        return loss, _mass(teacher, len(logits_KV))
+
+
+@dataclass(frozen=True)
+class ByGOLD:
+    """`BySpan`, and `gold_loss` where spans start: it says nothing of the student's further tokens in a span."""
+
+    spans: BySpan
+    student_ids_W: Tensor
+    """See `partners`."""
+
+    def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
+        student_SV, teacher = self.spans.starts(logits_KV, lessons, said)
+        of_spans, _ = self.spans(logits_KV, lessons, said)
+        return of_spans + gold_loss(student_SV, teacher, self.student_ids_W.to(logits_KV.device)), _mass(teacher, len(logits_KV))
+
+
+def partners(student: Spelling, teacher: Spelling, student_end: int, teacher_end: int) -> Tensor:
+    """The student's id of each of the teacher's tokens, (W,); -1 where `shared_ids` has none."""
+    students, teachers = shared_ids(student, teacher, student_end, teacher_end)
+    ids_W = torch.full((len(teacher.bytes_V),), -1)
+    ids_W[teachers] = torch.tensor(students)
+    return ids_W
+
+
+def _topk(said: Sequence[ScoredTrace], like: Tensor) -> TopK:
+    """Of all lessons, one after the other."""
+    logprobs, ids = (torch.cat(parts).to(like.device) for parts in zip(*(trace.topk for trace in said), strict=True))
+    return TopK(logprobs, ids)
+
+
+def _mass(teacher: TopK, tokens: int) -> float:
+    """As if its mean over the spans were that of so many tokens."""
+    return float(teacher.logprobs_MK.exp().sum()) * tokens / max(1, len(teacher.logprobs_MK))
 
 
 def _ids(lessons: Sequence[Lesson], like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from raydistill.errors import InputError, RunError
 from raydistill.learner.group import put_weights
 from raydistill.models.weights import Weights
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt, sample_seed
-from raydistill.students.compare import BySpan, ByToken, Comparison, Lesson, WithTokens
+from raydistill.students.compare import ByGOLD, BySample, BySpan, ByToken, ByULD, Comparison, Lesson, WithTokens, partners
 from raydistill.students.data import Encoded, Reader, Trace
 from raydistill.students.distil import Turn, turns
 from raydistill.students.job import read_model
@@ -41,9 +41,15 @@ class Lessons:
     def _comparison(self) -> Comparison:
         if self._job.objective is None:
             return WithTokens()
-        if self._teachers is None or self._same:
+        if self._job.by == "sample":
+            return BySample()
+        if self._teachers is None or self._job.by == "token":
             return ByToken(self._job.objective)
-        return BySpan(read_spelling("student.model", self._reader.tokenizer), read_spelling("teacher.model", self._teachers.tokenizer))
+        student, teacher = (read_spelling(f"{s}.model", r.tokenizer) for s, r in (("student", self._reader), ("teacher", self._teachers)))
+        spans = BySpan(student, teacher)
+        if self._job.by == "uld":
+            return ByULD(spans)
+        return ByGOLD(spans, partners(student, teacher, self._reader.end_id, self._teachers.end_id)) if self._job.by == "gold" else spans
 
     def turns(self) -> Iterator[Turn]:
         """What each step learns from."""
@@ -120,12 +126,13 @@ class Lessons:
 
     def _asked(self, lessons: Sequence[Lesson]) -> list[ScoredTrace]:
         """What the scorers say: each worker asks those that fall to it, or shares one."""
-        assert self._job.objective is not None  # noqa: S101
+        objective = self._job.objective
+        assert objective is not None  # noqa: S101
+        assert objective.top_k is not None  # noqa: S101
         scorers = self._job.scorers[self._rank :: dist.get_world_size()] or (self._job.scorers[self._rank % len(self._job.scorers)],)
         pairs = [self._for_teacher(lesson) for lesson in lessons]
-        k = self._job.objective.top_k if self._same else 1
         prompts, completions = [pair.prompt_ids for pair in pairs], [pair.completion_ids for pair in pairs]
-        found = ask(scorers, prompts, completions, k or 1, self._job.objective.temperature)
+        found = ask(scorers, prompts, completions, objective.top_k, objective.temperature)
         return [
             ScoredTrace(_tensor(pair.completion_ids), _tensor(one.logprobs_T), TopK(_tensor(one.logprobs_TK), _tensor(one.ids_TK).long()))
             for pair, one in zip(pairs, found, strict=True)

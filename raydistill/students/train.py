@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.config.models import ModelConfig
 from raydistill.errors import InputError, RunError, last_line
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 STUDENT = "student"
 """Folder of the finished student."""
+Comparing = Literal["token", "sample", "span", "uld", "gold"]
+"""The distributions at each token, or the sampled tokens, of a teacher with the student's tokenizer; or, with another, spans alone or
+with `uld_loss` or `gold_loss` where they start."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class TrainJob:
     objective: Objective | None
     """None is cross-entropy on the traces: SFT, SeqKD."""
     checkpoint_every: int
+    by: Comparing = "token"
+    """What is compared where there is an objective."""
     teacher: ModelConfig | None = None
     """Where there is an objective."""
     traces: tuple[Trace, ...] = ()

@@ -7,10 +7,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.describe import fields, json_schema
-from raydistill.config.distill import Distill
+from raydistill.config.distill import Distill, DistillMethod
 from raydistill.config.load import dump_run, load_job, load_run, parse_run
 from raydistill.config.run import Run
 from raydistill.config.students import MethodConfig
@@ -163,7 +163,14 @@ def test_importing_configs_loads_nothing_heavy():
         ({"method": "gkd", "samples": 100, "steps": 30, "batch": 4}, 120),
         ({"method": "gkd", "samples": 100, "steps": 30, "batch": 4, "on_policy": 0.9}, 120),
         ({"method": "gkd", "samples": 10, "steps": 30, "batch": 4, "on_policy": 0.5}, 70),
+        ({"method": "sampled_rkl", "samples": 10, "steps": 30, "batch": 4}, 120),
     ],
 )
 def test_how_many_completions_a_student_learns_from(method, completions):
-    assert TypeAdapter(MethodConfig).validate_python(method).completions == completions
+    assert TypeAdapter(DistillMethod).validate_python(method).completions == completions
+
+
+@pytest.mark.parametrize("method", [{"method": "sampled_rkl"}, {"method": "kd", "across": "uld"}])
+def test_what_the_main_job_does_not_have(method):
+    with pytest.raises(ValidationError):
+        TypeAdapter(MethodConfig).validate_python(method)

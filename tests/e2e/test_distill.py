@@ -123,6 +123,32 @@ def test_half_on_policy_across_tokenizers(across) -> None:
     assert report(across)["budget"]["samples"] == 8 * sum(row["fresh"] for row in rows) + min(32, 8 * sum(not row["fresh"] for row in rows))
 
 
+def test_gold_across_tokenizers_half_on_policy(tmp_path) -> None:
+    folder = tmp_path / "run"
+    ended = distill(*ACROSS, "method.across=gold", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    rows = metrics(folder)
+    assert {row["fresh"] for row in rows} == {True, False}
+    assert all(row["loss"] > 0 and row["teacher_mass"] == pytest.approx(1, abs=1e-4) for row in rows)
+
+
+def test_uld_of_traces_that_were_scored_for_another_student(across, tmp_path) -> None:
+    folder = tmp_path / "run"
+    method = "method={method: kd, across: uld, samples: 32, steps: 3, batch: 8}"
+    ended = distill("student.model=demo:proxy", method, "--offline", str(across / "scored"), "--out", str(folder))
+    assert ended.code == 0, ended.err
+    assert all(row["loss"] > 0 and row["teacher_mass"] == pytest.approx(1, abs=1e-3) for row in metrics(folder))
+
+
+def test_sampled_reverse_kl(tmp_path) -> None:
+    folder = tmp_path / "run"
+    ended = distill("method={method: sampled_rkl, steps: 2, batch: 8}", "--out", str(folder))
+    assert ended.code == 0, ended.err
+    assert all(row["fresh"] and row["grad_norm"] > 0 and row["teacher_mass"] is None for row in metrics(folder))
+    assert report(folder)["budget"]["samples"] == 16
+    assert not (folder / "scored").exists()
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_goes_on_to_the_same_student(across, tmp_path) -> None:
     """It dies after a checkpoint, is started again and goes on from there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from raydistill.models.trio import character_tokenizer
 from raydistill.students.align import align
-from raydistill.students.compare import BySpan, ByToken, Lesson, WithTokens
+from raydistill.students.compare import ByGOLD, BySample, BySpan, ByToken, ByULD, Lesson, WithTokens, partners
 from raydistill.students.data import Reader, Trace
 from raydistill.students.distil import Objective
 from raydistill.students.losses import TopK, jsd_loss, sft_loss, teacher_topk
@@ -69,6 +70,22 @@ def test_with_tokens_is_cross_entropy() -> None:
     assert math.isnan(mass)
 
 
+def test_by_sample_is_the_log_ratio_of_the_sampled_tokens() -> None:
+    """And its gradient that of the policy gradient with minus it for a reward, by hand at each token."""
+    taken = lessons(character_tokenizer())
+    student, teacher = random_logits(taken, 0).requires_grad_(), random_logits(taken, 1)
+    loss, mass = BySample()(student, taken, said(taken, teacher, k=1))
+    expected, gradient = 0.0, torch.zeros_like(student)
+    for place, id_ in enumerate(id_ for lesson in taken for id_ in lesson.own.completion_ids):
+        q = student[place].detach().softmax(-1)
+        ratio = float(q[id_].log() - teacher[place].log_softmax(-1)[id_])
+        expected += ratio
+        gradient[place] = ratio * (torch.eye(V)[id_] - q)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(torch.autograd.grad(loss, student)[0], gradient, atol=1e-5, rtol=1e-4)
+    assert math.isnan(mass)
+
+
 def test_by_span_with_one_tokenizer_is_a_binary_kl_of_each_token() -> None:
     tokenizer = character_tokenizer()
     taken, spelling = lessons(tokenizer), read_spelling("model", tokenizer)
@@ -102,3 +119,53 @@ def test_by_span_sums_the_log_probabilities_between_bytes_that_both_bound() -> N
             expected += float(p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())
     loss, _ = BySpan(own, other)(student, taken, scored)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("k", [3, 400])
+def test_uld_and_gold_look_where_both_tokenisations_begin_a_token(k: int) -> None:
+    """Against a loop over the spans: a teacher with other tokens, each start on its own, each token and its partner by their bytes."""
+    student_tokenizer, teacher_tokenizer = character_tokenizer(), small_tokenizer("byte-level")
+    own, other = read_spelling("student", student_tokenizer), read_spelling("teacher", teacher_tokenizer)
+    ends = student_tokenizer.eos_token_id, teacher_tokenizer.eos_token_id
+    reader = Reader(teacher_tokenizer, "plain", "{prompt}", ends[1])
+    taken, stream = lessons(student_tokenizer), torch.Generator().manual_seed(1)
+    student = random_logits(taken, 0)
+    partner = {id_: own.bytes_V.index(spelled) for id_, spelled in enumerate(other.bytes_V) if spelled in own.bytes_V}
+    partner = {id_: one for id_, one in partner.items() if not {one} & own.special_ids and id_ not in other.special_ids} | {
+        ends[1]: ends[0]
+    }
+    scored, uld, gold, mass, start, spans = [], 0.0, 0.0, 0.0, 0, 0
+    for lesson in taken:
+        read = reader.trace(Trace(lesson.prompt, lesson.text, lesson.ended))
+        ids_T = torch.tensor(read.completion_ids)
+        logits_TW = 2 * torch.randn((len(ids_T), 400), generator=stream)
+        scored.append(ScoredTrace(ids_T, logits_TW.log_softmax(-1).gather(-1, ids_T[:, None])[:, 0], teacher_topk(logits_TW, k)))
+        for span in align(own.spell(lesson.own.completion_ids), other.spell(read.completion_ids), lesson.text, lesson.ended):
+            p = student[start + span.student.start].double().softmax(-1).tolist()
+            t = logits_TW[span.teacher.start].double().softmax(-1).tolist()
+            named = sorted(range(400), key=lambda id_: -t[id_])[:k]
+            tail = 1 - sum(t[id_] for id_ in named)
+            pairs = [(p[partner[id_]], t[id_]) for id_ in named if id_ in partner]
+            gold += sum(b * math.log(b / a) - b + a for a, b in pairs)
+            gold += _distance(
+                [a for id_, a in enumerate(p) if id_ not in partner.values()], [t[i] for i in named if i not in partner], tail
+            )
+            uld += _distance(p, [t[id_] for id_ in named], tail)
+            mass += 1 - tail
+            spans += 1
+        start += len(lesson.own.completion_ids)
+    by_span = BySpan(own, other)
+    assert spans < len(student)
+    ids = torch.tensor([id_ for lesson in taken for id_ in lesson.own.completion_ids])
+    loss, told = ByULD(by_span)(student, taken, scored)
+    assert float(loss) == pytest.approx(float(sft_loss(student, ids)) + uld, rel=1e-4)
+    assert told / len(student) == pytest.approx(mass / spans, rel=1e-4)
+    loss, told = ByGOLD(by_span, partners(own, other, *ends))(student, taken, scored)
+    assert float(loss) == pytest.approx(float(by_span(student, taken, scored)[0]) + gold, rel=1e-4)
+    assert told / len(student) == pytest.approx(mass / spans, rel=1e-4)
+
+
+def _distance(student: list[float], teacher: list[float], tail: float) -> float:
+    """L1 of sorted probabilities, and of what the student has beyond the teacher's as far as the tail cannot hold it."""
+    students, count = sorted(student, reverse=True), len(teacher)
+    return sum(abs(a - b) for a, b in zip_longest(students[:count], teacher, fillvalue=0.0)) + max(0.0, sum(students[count:]) - tail)

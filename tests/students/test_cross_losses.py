@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,27 +15,50 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from raydistill.models.text import encode_completion
 from raydistill.students.align import align
+from raydistill.students.compare import partners
 from raydistill.students.cross_losses import gold_loss, span_kl_loss, span_logprobs, span_starts, uld_loss
-from raydistill.students.spelling import read_spelling, shared_ids
+from raydistill.students.losses import TopK, teacher_topk
+from raydistill.students.spelling import read_spelling
 from tests.students.small_tokenizers import small_tokenizer
 
 SEEDS = st.integers(0, 1000)
-STUDENT_SHARED_K, TEACHER_SHARED_K = torch.tensor([1, 2, 5, 8]), torch.tensor([3, 0, 4, 9])
+PAIRS = {1: 3, 2: 0, 5: 4, 8: 9}
+"""The student's id of each token that both of two small vocabularies have, and the teacher's."""
+STUDENT_IDS_W = torch.tensor([2, -1, -1, 1, 5, -1, -1, -1, -1, 8, -1, -1, -1])
 
 
 def _logits(seed: int, vocabulary: int, scale: float = 3.0, positions: int = 5) -> torch.Tensor:
     return scale * torch.randn(positions, vocabulary, generator=torch.Generator().manual_seed(seed)).double()
 
 
+LOSSES = {
+    "uld": uld_loss,
+    "gold": lambda student_SV, teacher: gold_loss(student_SV, teacher, STUDENT_IDS_W),
+}
+ON_LOGITS = {
+    "uld": lambda student_SV, teacher_SV: LOSSES["uld"](student_SV, _whole(teacher_SV)),
+    "uld of 5": lambda student_SV, teacher_SV: LOSSES["uld"](student_SV, teacher_topk(teacher_SV, 5)),
+    "gold": lambda student_SV, teacher_SV: LOSSES["gold"](student_SV, _whole(teacher_SV)),
+    "gold of 5": lambda student_SV, teacher_SV: LOSSES["gold"](student_SV, teacher_topk(teacher_SV, 5)),
+    "span kl": lambda student_MV, teacher_MV: span_kl_loss(
+        span_logprobs(student_MV.log_softmax(-1)[:, 4], torch.tensor([2, 3])),
+        span_logprobs(teacher_MV.log_softmax(-1)[:, 7], torch.tensor([4, 1])),
+    ),
+}
+
+
+def _whole(teacher_SV: torch.Tensor) -> TopK:
+    return teacher_topk(teacher_SV, teacher_SV.shape[1])
+
+
 @pytest.fixture
 def trl(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """GOLD's loss with the two vocabularies sharing the tokens of SHARED_K: sums over tokens, means over spans."""
+    """GOLD's loss with the two vocabularies sharing the tokens of PAIRS: sums over tokens, means over spans."""
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.gold.gold_trainer import ULDLoss
 
-    names = dict(zip(STUDENT_SHARED_K.tolist(), TEACHER_SHARED_K.tolist(), strict=True))
-    student = {f"both {names[id_]}" if id_ in names else f"student {id_}": id_ for id_ in range(11)}
-    teacher = {f"both {id_}" if id_ in names.values() else f"teacher {id_}": id_ for id_ in range(13)}
+    student = {f"both {PAIRS[id_]}" if id_ in PAIRS else f"student {id_}": id_ for id_ in range(11)}
+    teacher = {f"both {id_}" if id_ in PAIRS.values() else f"teacher {id_}": id_ for id_ in range(13)}
     vocabularies = [SimpleNamespace(get_vocab=lambda vocabulary=vocabulary: vocabulary) for vocabulary in (student, teacher)]
     config = SimpleNamespace(
         uld_crossentropy_weight=0.0,
@@ -135,23 +158,23 @@ def test_uld_is_that_of_a_loop(sizes: tuple[int, int]) -> None:
     for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
         padded = [sorted(values + [0.0] * (13 - len(values))) for values in (student_V, teacher_V)]
         expected += sum(abs(a - b) for a, b in zip(*padded, strict=True))
-    assert uld_loss(student_SV, teacher_SV).item() == pytest.approx(expected)
+    assert uld_loss(student_SV, _whole(teacher_SV)).item() == pytest.approx(expected)
 
 
 @given(SEEDS)
 def test_uld_is_zero_whatever_the_order_of_the_vocabulary(seed: int) -> None:
     logits_SV = _logits(seed, 11)
     order_V = torch.randperm(11, generator=torch.Generator().manual_seed(seed))
-    assert uld_loss(logits_SV, logits_SV[:, order_V]).item() == pytest.approx(0, abs=1e-12)
-    assert uld_loss(logits_SV, _logits(seed + 1, 11)).item() > 0
+    assert uld_loss(logits_SV, _whole(logits_SV[:, order_V])).item() == pytest.approx(0, abs=1e-12)
+    assert uld_loss(logits_SV, _whole(_logits(seed + 1, 11))).item() > 0
 
 
 def test_uld_and_gold_are_those_of_trl(trl: Any) -> None:
     """TRL's KL over shared tokens lacks the difference of the sums, without which it can be negative."""
     student_SV, teacher_SV = _logits(3, 11), _logits(4, 13)
-    torch.testing.assert_close(uld_loss(student_SV, teacher_SV), trl(False, student_SV, teacher_SV), atol=1e-9, rtol=1e-9)
-    shared = student_SV.softmax(-1)[:, STUDENT_SHARED_K].sum() - teacher_SV.softmax(-1)[:, TEACHER_SHARED_K].sum()
-    ours = gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K)
+    torch.testing.assert_close(uld_loss(student_SV, _whole(teacher_SV)), trl(False, student_SV, teacher_SV), atol=1e-9, rtol=1e-9)
+    shared = student_SV.softmax(-1)[:, [*PAIRS]].sum() - teacher_SV.softmax(-1)[:, [*PAIRS.values()]].sum()
+    ours = gold_loss(student_SV, _whole(teacher_SV), STUDENT_IDS_W)
     torch.testing.assert_close(ours - shared, trl(True, student_SV, teacher_SV), atol=1e-6, rtol=1e-6)
     assert abs(shared) > 0.1
 
@@ -159,17 +182,73 @@ def test_uld_and_gold_are_those_of_trl(trl: Any) -> None:
 @given(SEEDS)
 def test_gold_is_that_of_a_loop(seed: int) -> None:
     student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 13)
-    pairs = dict(zip(STUDENT_SHARED_K.tolist(), TEACHER_SHARED_K.tolist(), strict=True))
     expected = 0.0
     for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
-        shared = [(student_V[one], teacher_V[other]) for one, other in pairs.items()]
+        shared = [(student_V[one], teacher_V[other]) for one, other in PAIRS.items()]
         expected += sum(q * math.log(q / p) - q + p for p, q in shared)
         others = (
-            [p for id_, p in enumerate(student_V) if id_ not in pairs],
-            [q for id_, q in enumerate(teacher_V) if id_ not in pairs.values()],
+            [p for id_, p in enumerate(student_V) if id_ not in PAIRS],
+            [q for id_, q in enumerate(teacher_V) if id_ not in PAIRS.values()],
         )
         expected += sum(abs(p - q) for p, q in zip_longest(*(sorted(values)[::-1] for values in others), fillvalue=0.0))
-    assert gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() == pytest.approx(expected)
+    assert gold_loss(student_SV, _whole(teacher_SV), STUDENT_IDS_W).item() == pytest.approx(expected)
+
+
+@given(SEEDS, st.integers(1, 13), st.sampled_from([(11, 13), (13, 11), (5, 13)]))
+def test_uld_of_the_teachers_likeliest_is_that_of_a_loop(seed: int, k: int, sizes: tuple[int, int]) -> None:
+    student_SV, teacher_SV = _logits(seed, sizes[0]), _logits(seed + 1, sizes[1])
+    k, expected = min(k, sizes[1]), 0.0
+    for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
+        students, teachers = sorted(student_V)[::-1] + [0.0] * 13, sorted(teacher_V)[::-1]
+        expected += sum(abs(p - q) for p, q in zip(students[:k], teachers[:k], strict=True))
+        expected += max(0.0, sum(students[k:]) - sum(teachers[k:]))
+    assert uld_loss(student_SV, teacher_topk(teacher_SV, k)).item() == pytest.approx(expected)
+
+
+@given(SEEDS, st.integers(1, 13))
+def test_gold_of_the_teachers_likeliest_is_that_of_a_loop(seed: int, k: int) -> None:
+    student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 13)
+    partner, expected = {other: one for one, other in PAIRS.items()}, 0.0
+    for student_V, teacher_V in zip(student_SV.softmax(-1).tolist(), teacher_SV.softmax(-1).tolist(), strict=True):
+        named = sorted(range(13), key=lambda id_: -teacher_V[id_])[:k]
+        pairs = [(student_V[partner[id_]], teacher_V[id_]) for id_ in named if id_ in partner]
+        expected += sum(q * math.log(q / p) - q + p for p, q in pairs)
+        teachers = [teacher_V[id_] for id_ in named if id_ not in partner]
+        students = sorted((p for id_, p in enumerate(student_V) if id_ not in PAIRS), reverse=True)
+        expected += sum(abs(p - q) for p, q in zip_longest(students[: len(teachers)], teachers, fillvalue=0.0))
+        expected += max(0.0, sum(students[len(teachers) :]) - (1 - sum(teacher_V[id_] for id_ in named)))
+    assert gold_loss(student_SV, teacher_topk(teacher_SV, k), STUDENT_IDS_W).item() == pytest.approx(expected)
+
+
+@given(SEEDS, st.floats(0.1, 10), st.sampled_from([(11, 13), (13, 13), (16, 13)]))
+def test_the_more_of_the_teacher_is_known_the_higher_the_losses(seed: int, scale: float, sizes: tuple[int, int]) -> None:
+    """Up to those over its whole vocabulary, of which they are lower bounds."""
+    student_SV, teacher_SV = _logits(seed, sizes[0], scale), _logits(seed + 1, sizes[1], scale)
+    for name in ("uld", "gold"):
+        values = [LOSSES[name](student_SV, teacher_topk(teacher_SV, k)).item() for k in range(1, 14)]
+        assert values[0] >= -1e-12
+        assert all(less <= more + 1e-9 for less, more in pairwise(values))
+
+
+def test_what_lies_beyond_the_known_tokens_counts() -> None:
+    """A teacher sure of one token it shares with nobody, and a student that spreads: by hand."""
+    student_SV = torch.tensor([[0.4, 0.3, 0.3]]).log()
+    teacher = TopK(torch.tensor([[0.9]]).log(), torch.tensor([[1]]))
+    assert uld_loss(student_SV, teacher).item() == pytest.approx(0.5 + (0.6 - 0.1))
+    assert gold_loss(student_SV, teacher, torch.tensor([-1, -1])).item() == pytest.approx(1.0)
+    kl = 0.9 * math.log(0.9 / 0.4) - 0.9 + 0.4
+    assert gold_loss(student_SV, teacher, torch.tensor([-1, 0])).item() == pytest.approx(kl + (0.6 - 0.1))
+    assert gold_loss(student_SV, teacher, torch.tensor([1, 0])).item() == pytest.approx(kl + (0.3 - 0.1))
+
+
+@pytest.mark.parametrize("name", ["uld", "gold"])
+def test_losses_are_finite_where_probabilities_vanish_in_float32(name: str) -> None:
+    student_SV = torch.tensor([[0.0, -500.0, -500.0] + [-5000.0] * 8], requires_grad=True)
+    teacher_SV = torch.tensor([[-5000.0] * 10 + [0.0, -300.0, -65504.0]])
+    for k in (1, 5, 13):
+        (gradient_SV,) = torch.autograd.grad(loss := LOSSES[name](student_SV, teacher_topk(teacher_SV, k)), student_SV)
+        assert 0 <= loss.item() < float("inf")
+        assert gradient_SV.isfinite().all()
 
 
 @given(SEEDS)
@@ -184,9 +263,8 @@ def test_a_text_under_one_tokenizer_has_the_plain_losses_of_its_tokens(seed: int
     for logits_MV in (student_MV, teacher_MV):
         logits_MV[:, sorted(spelling.special_ids - {end})] = -50.0
     students, teachers = (Categorical(logits=logits_MV) for logits_MV in (student_MV, teacher_MV))
-    shared_K = [torch.tensor(ids) for ids in shared_ids(spelling, spelling, end, end)]
     starts_S = span_starts(lengths_S)
-    gold = gold_loss(student_MV[starts_S], teacher_MV[starts_S], *shared_K)
+    gold = gold_loss(student_MV[starts_S], _whole(teacher_MV[starts_S]), partners(spelling, spelling, end, end))
     torch.testing.assert_close(gold, kl_divergence(teachers, students).sum(), atol=1e-5, rtol=0)
     span_kl = span_kl_loss(*(span_logprobs(side.log_prob(ids_M), lengths_S) for side in (students, teachers)))
     bernoullis = [Bernoulli(side.log_prob(ids_M).exp()) for side in (teachers, students)]
@@ -199,55 +277,48 @@ def test_gold_with_one_tokenizer_is_plain_kl(seed: int, scale: float) -> None:
     student_SV, teacher_SV = _logits(seed, 11, scale), _logits(seed + 1, 11, scale)
     order_V = torch.randperm(11, generator=torch.Generator().manual_seed(seed))
     expected = kl_divergence(Categorical(logits=teacher_SV), Categorical(logits=student_SV)).sum()
-    loss = gold_loss(student_SV[:, order_V], teacher_SV, torch.arange(11), order_V)
+    loss = gold_loss(student_SV[:, order_V], _whole(teacher_SV), order_V.argsort())
     torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
 
 
 @given(SEEDS)
 def test_gold_with_nothing_shared_is_uld(seed: int) -> None:
     student_SV, teacher_SV = _logits(seed, 11), _logits(seed + 1, 13)
-    nothing_K = torch.tensor([], dtype=torch.long)
-    torch.testing.assert_close(gold_loss(student_SV, teacher_SV, nothing_K, nothing_K), uld_loss(student_SV, teacher_SV))
+    nothing_W = torch.full((13,), -1)
+    for k in (1, 4, 13):
+        teacher = teacher_topk(teacher_SV, k)
+        torch.testing.assert_close(gold_loss(student_SV, teacher, nothing_W), uld_loss(student_SV, teacher))
 
 
 @given(SEEDS, st.floats(0.1, 50))
 def test_gold_is_positive_unless_the_models_agree(seed: int, scale: float) -> None:
     student_SV, teacher_SV = _logits(seed, 11, scale), _logits(seed + 1, 13, scale)
-    assert gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() > 0
+    assert gold_loss(student_SV, _whole(teacher_SV), STUDENT_IDS_W).item() > 0
     agreeing_SV = torch.full((5, 13), -torch.inf).double()
-    agreeing_SV[:, TEACHER_SHARED_K] = student_SV[:, STUDENT_SHARED_K]
+    agreeing_SV[:, [*PAIRS.values()]] = student_SV[:, [*PAIRS]]
     agreeing_SV[:, [1, 2, 5, 6, 7, 8, 10]] = student_SV[:, [10, 9, 7, 6, 4, 3, 0]]
-    assert gold_loss(student_SV, agreeing_SV, STUDENT_SHARED_K, TEACHER_SHARED_K).item() == pytest.approx(0, abs=1e-9)
+    for k in range(1, 14):
+        assert gold_loss(student_SV, teacher_topk(agreeing_SV, k), STUDENT_IDS_W).item() == pytest.approx(0, abs=1e-9)
 
 
-LOSSES = {
-    "uld": uld_loss,
-    "gold": lambda student_SV, teacher_SV: gold_loss(student_SV, teacher_SV, STUDENT_SHARED_K, TEACHER_SHARED_K),
-    "span kl": lambda student_MV, teacher_MV: span_kl_loss(
-        span_logprobs(student_MV.log_softmax(-1)[:, 4], torch.tensor([2, 3])),
-        span_logprobs(teacher_MV.log_softmax(-1)[:, 7], torch.tensor([4, 1])),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_gradients_by_finite_differences_reach_the_student_alone(name: str) -> None:
     student_SV, teacher_SV = _logits(5, 11).requires_grad_(), _logits(6, 13).requires_grad_()
-    assert torch.autograd.gradcheck(lambda logits_SV: LOSSES[name](logits_SV, teacher_SV.detach()), student_SV)
-    LOSSES[name](student_SV, teacher_SV).backward()
+    assert torch.autograd.gradcheck(lambda logits_SV: ON_LOGITS[name](logits_SV, teacher_SV.detach()), student_SV)
+    ON_LOGITS[name](student_SV, teacher_SV).backward()
     assert student_SV.grad is not None
     assert student_SV.grad.abs().sum() > 0
     assert teacher_SV.grad is None
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_descent_on_the_loss_brings_the_student_to_the_teacher(name: str) -> None:
     student_SV, teacher_SV = _logits(7, 11).requires_grad_(), _logits(8, 13)
-    before = LOSSES[name](student_SV, teacher_SV).item()
+    before = ON_LOGITS[name](student_SV, teacher_SV).item()
     optimizer = torch.optim.Adam([student_SV], lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        loss = LOSSES[name](student_SV, teacher_SV)
+        loss = ON_LOGITS[name](student_SV, teacher_SV)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1 * before

@@ -14,9 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raydistill.models.text import encode_completion
 from raydistill.students.align import Span, align, token_places
 from raydistill.students.batches import pad
+from raydistill.students.compare import partners
 from raydistill.students.cross_losses import gold_loss, span_kl_loss, span_logprobs, span_starts, uld_loss
 from raydistill.students.data import Reader, Trace
 from raydistill.students.distil import completion_logits
+from raydistill.students.losses import teacher_topk
 from raydistill.students.spelling import Spelling, read_spelling, shared_ids
 from tests.real import GEMMA, SMOL, real_model, shared
 
@@ -119,8 +121,12 @@ def test_losses_of_the_real_models_have_gradients() -> None:
     for logits_MV, batch, lengths_S in zip(logits, batches, lengths, strict=True):
         logprobs_S.append(span_logprobs(logits_MV.log_softmax(-1).gather(1, batch.completion_ids[:, None])[:, 0], lengths_S))
         logits_SV.append(logits_MV[span_starts(lengths_S)])
-    shared_K = [torch.tensor(ids) for ids in shared_ids(spelling(SMOL), spelling(GEMMA), ENDS[SMOL], ENDS[GEMMA])]
-    losses = {"span kl": span_kl_loss(*logprobs_S), "uld": uld_loss(*logits_SV), "gold": gold_loss(*logits_SV, *shared_K)}
+    student_ids_W = partners(spelling(SMOL), spelling(GEMMA), ENDS[SMOL], ENDS[GEMMA])
+    losses = {"span kl": span_kl_loss(*logprobs_S)}
+    vocabulary = min(len(student_ids_W), logits_SV[1].shape[1])
+    for k in (64, vocabulary):
+        told = teacher_topk(logits_SV[1][:, :vocabulary], k)
+        losses |= {f"uld of {k}": uld_loss(logits_SV[0], told), f"gold of {k}": gold_loss(logits_SV[0], told, student_ids_W)}
     for name, loss in losses.items():
         gradients = torch.autograd.grad(loss / len(spans), list(student.parameters()), retain_graph=True)
         norm = torch.nn.utils.get_total_norm(gradients).item()
