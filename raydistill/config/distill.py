@@ -25,7 +25,8 @@ class KDAcross(KD):
 
     across: Literal["span", "uld", "gold"] = "span"
     """What is compared where the tokenizers differ: `span`, KL of spans of bytes; `uld`, cross-entropy and, where spans start, sorted
-    probabilities; `gold`, `span` and, where spans start, the probabilities of tokens that both have, and sorted ones of the others."""
+    probabilities; `gold`, `span` and, where spans start, the probabilities of tokens that both have, and sorted ones of the others, which
+    harms a student whose tokenizer cuts otherwise."""
 
 
 class GKDAcross(GKD):

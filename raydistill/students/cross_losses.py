@@ -5,7 +5,8 @@ its completion tokens, so that the number of tokens in each, `lengths_S`, says w
 compared; no gradient reaches the teacher.
 
 What is compared is what either model says of the same bytes after the same bytes. It is not quite the same question: a model also
-knows from where its own tokenizer would never have cut (Phan et al. 2024, "tokenization bias").
+knows from where its own tokenizer would never have cut (Phan et al. 2024, "tokenization bias"). `gold_loss` suffers most from that:
+a token that both have can be the likeliest for one model and impossible for the other, which has a longer one in its place.
 """
 
 from __future__ import annotations
