@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from raydistill.environment import set_driver_environment
@@ -13,6 +13,10 @@ from raydistill.errors import InputError, reason
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For everything but weights."""
+
+Kind = Literal["rollout", "learner", "student"]
+_SHARE = 0.001
+"""Of a node's custom resource, so little that it places a process and does not limit how many there are: a GPU or a CPU is scarce first."""
 
 
 def connect(weights_bytes: int = 0) -> None:
@@ -39,6 +43,17 @@ def connect(weights_bytes: int = 0) -> None:
         logging_level=logging.WARNING,
         object_store_memory=OBJECT_STORE_BYTES + 3 * weights_bytes,
     )
+
+
+def placement(kind: Kind) -> dict[str, float]:
+    """Custom resources that a process of this kind asks Ray for, so that it lands on nodes that offer one called like it.
+
+    Empty where no node does, as on a laptop. Ray must be initialised. Nodes that an autoscaler has yet to start do not count: where
+    kinds are kept apart, each has a node from the beginning.
+    """
+    import ray
+
+    return {kind: _SHARE} if ray.cluster_resources().get(kind) else {}
 
 
 def _knock(address: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from raydistill.cluster import placement
 from raydistill.environment import process_environment
 from raydistill.errors import InputError, RunError, last_line
 from raydistill.learner.batch import LearnerSpec, Sample
@@ -88,7 +89,10 @@ class LearnerGroup:
         import ray
 
         actor = ray.remote(LearnerProcess).options(
-            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": process_environment(max(1, int(num_cpus)), num_gpus)}
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            resources=placement("learner"),
+            runtime_env={"env_vars": process_environment(max(1, int(num_cpus)), num_gpus)},
         )
         self._actors: list[Any] = [actor.remote(spec, rank, processes) for rank in range(processes)]
         address = self._actors[0].address.remote()

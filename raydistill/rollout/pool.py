@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from raydistill.cluster import placement
 from raydistill.errors import RunError, last_line
 from raydistill.models.weights import Weights, WeightsError
 from raydistill.rollout.actor import Probe, RolloutActor
@@ -32,7 +33,8 @@ class RolloutPool:
         self.replacements = 0
         """Workers that died and were replaced."""
         self._spec = replace(spec, gpu=num_gpus > 0)
-        self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        # Asked once: a worker that is replaced after its node was lost waits for a node of the kind.
+        self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": placement("rollout")}
         self._max_replacements = max_replacements
         self._version: int | None = 0
         self._synced: tuple[Weights, Probe] | None = None

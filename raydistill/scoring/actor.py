@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from raydistill.cluster import placement
 from raydistill.environment import process_environment
 from raydistill.errors import RunError, last_line
 from raydistill.models.weights import Weights, arriving
@@ -59,9 +60,12 @@ def answers(references: Sequence[Any]) -> list[Any]:
 
 
 def start_scorer(spec: ScorerSpec, num_cpus: float = 1.0, num_gpus: float = 0.0) -> Any:
-    """Start a ScorerActor without waiting for it; `ready` waits. It runs on the CPU unless GPUs are reserved for it."""
+    """Start a ScorerActor without waiting for it; `ready` waits. It runs on the CPU unless GPUs are reserved for it.
+
+    It is placed with the engines: it too reads texts by fixed or newly sent weights, and keeps nothing that a lost node would take along.
+    """
     import ray
 
     environment = process_environment(spec.threads, num_gpus)
-    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
+    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": placement("rollout"), "runtime_env": {"env_vars": environment}}
     return ray.remote(ScorerActor).options(**options).remote(spec)

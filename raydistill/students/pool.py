@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from raydistill.cluster import placement
 from raydistill.environment import process_environment
 from raydistill.errors import InputError, RunError
 from raydistill.evaluate.evaluation import Evaluation
@@ -54,7 +55,12 @@ def _remote(num_cpus: float, num_gpus: float) -> Callable[[StudentJob], Any]:
     threads = max(1, math.floor(num_cpus))
     environment = process_environment(threads, num_gpus)
     task: Any = ray.remote(run_job).options(
-        num_cpus=num_cpus, num_gpus=num_gpus, max_retries=1, runtime_env={"env_vars": environment}, name="student"
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        resources=placement("student"),
+        max_retries=1,
+        runtime_env={"env_vars": environment},
+        name="student",
     )
     return lambda job: task.remote(job, threads)
 

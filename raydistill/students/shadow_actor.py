@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill.cluster import placement
 from raydistill.environment import process_environment
 
 if TYPE_CHECKING:
@@ -78,5 +79,7 @@ def start_shadow(spec: ShadowSpec, num_cpus: float, num_gpus: float) -> Any:
     import ray
 
     environment = process_environment(spec.threads, num_gpus)
-    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": 2, "runtime_env": {"env_vars": environment}}
-    return ray.remote(ShadowActor).options(**options).remote(spec)
+    actor = ray.remote(ShadowActor).options(
+        num_cpus=num_cpus, num_gpus=num_gpus, resources=placement("student"), max_concurrency=2, runtime_env={"env_vars": environment}
+    )
+    return actor.remote(spec)

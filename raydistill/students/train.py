@@ -66,13 +66,16 @@ def train(job: TrainJob, processes: int, num_cpus: float, num_gpus: float, max_f
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from raydistill.cluster import placement
     from raydistill.environment import process_environment
 
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=processes, use_gpu=num_gpus > 0, resources_per_worker={"CPU": num_cpus, **({"GPU": num_gpus} if num_gpus else {})}
+            num_workers=processes,
+            use_gpu=num_gpus > 0,
+            resources_per_worker={"CPU": num_cpus, **({"GPU": num_gpus} if num_gpus else {}), **placement("student")},
         ),
         torch_config=TorchConfig(backend="nccl" if num_gpus else "gloo"),
         run_config=RunConfig(  # type: ignore[call-arg]  # mypy finds the class that Ray 2.60 no longer exports
