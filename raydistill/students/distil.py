@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from raydistill.errors import RunError
-from raydistill.models.head import only_at
+from raydistill.models.head import has_plain_logits, hidden_at, only_at
 from raydistill.rollout.completion import Sampling, TokenPrompt, sample_seed
 from raydistill.students.batches import Batch, pad, seeded_order
 from raydistill.students.data import Encoded
+from raydistill.students.fused import fused_jsd_loss, fused_sft_loss, fused_topk_jsd_loss
 from raydistill.students.losses import jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _WARMUP = 0.1
 """Share of the steps over which the learning rate rises."""
 _MAX_GRAD_NORM = 1.0
+_LARGEST_LOGITS = 2**26
+"""Elements, 256 MiB in float32, above which a pass's logits are made a few positions at a time. With fewer there is little to be saved."""
 
 
 @dataclass(frozen=True)
@@ -142,49 +146,89 @@ def _on_policy(engine: Engine, prompts: Sequence[PromptPair], sampling: Sampling
     return [TracePair(Encoded(p.student_ids, ids), Encoded(p.teacher_ids, ids)) for p, ids in zip(prompts, sampled, strict=True)]
 
 
-def completion_logits(model: Any, batch: Batch) -> torch.Tensor:
+def completion_logits(model: Any, batch: Batch) -> Tensor:
     """Logits (M, V) from which each of the batch's M completion tokens was, or could have been, drawn; sequence by sequence."""
-    ids_NT, places_M = batch.ids_NT[:, :-1], batch.is_completion_NT[:, 1:].flatten().nonzero()[:, 0]
-    with only_at(model.get_output_embeddings(), places_M.to(model.device)):
-        return model(input_ids=ids_NT.to(model.device), use_cache=False).logits[0]
+    with only_at(model.get_output_embeddings(), _places(batch).to(model.device)):
+        return _pass(model, batch)[0]
+
+
+def _completion_hidden(model: Any, batch: Batch) -> Tensor:
+    """Likewise the states (M, D) of which the output layer makes these logits."""
+    with hidden_at(model.get_output_embeddings(), _places(batch).to(model.device)) as entered:
+        _pass(model, batch)
+    return entered[0]
+
+
+def _places(batch: Batch) -> Tensor:
+    return batch.is_completion_NT[:, 1:].flatten().nonzero()[:, 0]
+
+
+def _pass(model: Any, batch: Batch) -> Tensor:
+    return model(input_ids=batch.ids_NT[:, :-1].to(model.device), use_cache=False).logits
+
+
+def _in_chunks(models: Sequence[Any], tokens: int) -> bool:
+    """Whether the logits of a pass of so many tokens would be large, and the losses can do without them."""
+    rows = max(len(model.get_output_embeddings().weight) for model in models)
+    return tokens * rows > _LARGEST_LOGITS and all(has_plain_logits(model) for model in models)
 
 
 def _order(count: int, recipe: Recipe) -> Iterator[list[int]]:
     return seeded_order(count, recipe.batch, recipe.steps, recipe.seed)
 
 
-def sft_pieces(model: Any, batch: Batch, micro_batch_tokens: int) -> Iterator[torch.Tensor]:
+def sft_pieces(model: Any, batch: Batch, micro_batch_tokens: int) -> Iterator[Tensor]:
     """The mean cross-entropy a token of a batch, in nats, as terms that add up to it."""
+    loss = _fused_sft if _in_chunks([model], micro_batch_tokens) else _sft
     for rows in batch.pieces(micro_batch_tokens):
-        piece = batch.rows(rows)
-        logits_MV = completion_logits(model, piece)
-        yield sft_loss(logits_MV, piece.completion_ids.to(logits_MV.device)) / batch.tokens
+        yield loss(model, batch.rows(rows)) / batch.tokens
 
 
-def _divergence_pieces(
-    model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe, objective: Objective
-) -> Iterator[torch.Tensor]:
+def _sft(model: Any, piece: Batch) -> Tensor:
+    logits_MV = completion_logits(model, piece)
+    return sft_loss(logits_MV, piece.completion_ids.to(logits_MV.device))
+
+
+def _fused_sft(model: Any, piece: Batch) -> Tensor:
+    hidden_MD = _completion_hidden(model, piece)
+    return fused_sft_loss(hidden_MD, model.get_output_embeddings().weight, piece.completion_ids.to(hidden_MD.device))
+
+
+def _divergence_pieces(model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe, objective: Objective) -> Iterator[Tensor]:
     """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
+    loss = _fused_divergence if _in_chunks([model, teacher], recipe.micro_batch_tokens) else _divergence
     wider = max(own, teachers, key=lambda batch: batch.ids_NT.shape[1])
     for rows in wider.pieces(recipe.micro_batch_tokens):
-        yield _piece_loss(model, own.rows(rows), teacher, teachers.rows(rows), objective) / own.tokens
+        yield loss(model, own.rows(rows), teacher, teachers.rows(rows), objective) / own.tokens
 
 
-def _piece_loss(model: Any, own: Batch, teacher: Any, teachers: Batch, objective: Objective) -> torch.Tensor:
+def _divergence(model: Any, own: Batch, teacher: Any, teachers: Batch, objective: Objective) -> Tensor:
     """The sum over a piece's tokens. Logits are let go of before it is descended."""
     with torch.no_grad():
         teacher_MV = completion_logits(teacher, teachers)
     student_MV = completion_logits(model, own)
     # Models with one tokenizer may fill up their vocabularies to different sizes; no text has tokens from up there.
     shared = min(student_MV.shape[1], teacher_MV.shape[1])
-    return _divergence(student_MV[:, :shared], teacher_MV[:, :shared], objective)
-
-
-def _divergence(student_MV: torch.Tensor, teacher_MV: torch.Tensor, objective: Objective) -> torch.Tensor:
+    student_MV, teacher_MV = student_MV[:, :shared], teacher_MV[:, :shared]
     if objective.top_k is None:
         return jsd_loss(student_MV, teacher_MV, objective.jsd_beta, objective.temperature)
-    told = teacher_topk(teacher_MV, min(objective.top_k, teacher_MV.shape[1]), objective.temperature)
+    told = teacher_topk(teacher_MV, min(objective.top_k, shared), objective.temperature)
     return topk_jsd_loss(student_MV, told, objective.jsd_beta, objective.temperature).loss
+
+
+def _fused_divergence(model: Any, own: Batch, teacher: Any, teachers: Batch, objective: Objective) -> Tensor:
+    """`_divergence` without the logits of the whole piece, of models that have plain ones."""
+    with torch.no_grad():
+        teacher_ME = _completion_hidden(teacher, teachers)
+    student_MD = _completion_hidden(model, own)
+    heads = [each.get_output_embeddings().weight for each in (model, teacher)]
+    shared = min(map(len, heads))
+    # A slice of all would cost a copy of the gradient.
+    student_VD, teacher_VE = (head if len(head) == shared else head[:shared] for head in heads)
+    if objective.top_k is None:
+        return fused_jsd_loss(student_MD, student_VD, teacher_ME, teacher_VE, objective.jsd_beta, objective.temperature)
+    k = min(objective.top_k, shared)
+    return fused_topk_jsd_loss(student_MD, student_VD, teacher_ME, teacher_VE, k, objective.jsd_beta, objective.temperature).loss
 
 
 class Optimiser:
@@ -196,7 +240,7 @@ class Optimiser:
         self._optimizer = torch.optim.AdamW(self._parameters, lr=lr, weight_decay=0.0, fused=True)
         self._lr, self._factor, self._done = lr, factor, 0
 
-    def step(self, losses: Iterable[torch.Tensor]) -> float:
+    def step(self, losses: Iterable[Tensor]) -> float:
         """One update by the gradient of the sum of `losses`, which it returns. Raises RunError if it is not finite."""
         self._optimizer.zero_grad()
         total = 0.0
@@ -212,15 +256,15 @@ class Optimiser:
         self._done += 1
         return total
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Steps done and the moments, by names of our own, for `restore`."""
         moments = self._optimizer.state_dict()["state"]
         named = {f"{place}.{name}": tensor for place, tensors in moments.items() for name, tensor in tensors.items()}
         return named | {"done": torch.tensor(self._done)}
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken, to the bit."""
-        moments: dict[int, dict[str, torch.Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             place, _, moment = name.partition(".")
             if moment:

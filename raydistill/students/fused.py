@@ -1,4 +1,4 @@
-"""Distillation losses from hidden states, in chunks of positions: the logits of all positions are never held at once.
+"""Losses from hidden states, in chunks of positions: the logits of all positions are never held at once.
 
 The extra memory is that of a few (chunk, V) tensors and of the gradients, whatever M is. Each chunk's gradient is computed right after
 its loss, in the forward pass, so that no logits are kept or computed twice.
@@ -14,13 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raydistill.students.losses import TopKLoss, jsd_loss, teacher_topk, topk_jsd_loss
+from raydistill.students.losses import TopKLoss, jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 _CHUNK = 128
 """Positions. The memory grows with it; with fewer, the products with a wide head take longer (benchmarks/fused_loss.py)."""
 
-LogitsLoss = Callable[[Tensor, Tensor], Tensor]
-"""A sum over positions, from the logits (m, V) of the student and the teacher."""
+LogitsLoss = Callable[[Tensor, slice], Tensor]
+"""A sum over positions, from the student's logits (m, V) and which of the M they are."""
+
+
+def fused_sft_loss(hidden_MD: Tensor, head_VD: Tensor, token_ids_M: Tensor, chunk: int = _CHUNK) -> Tensor:
+    """`sft_loss` of the logits hidden @ head.T. Gradients reach both. Raises ValueError if chunk < 1."""
+    return _ChunkedLoss.apply(hidden_MD, head_VD, lambda logits_mV, rows: sft_loss(logits_mV, token_ids_M[rows]), chunk)
 
 
 def fused_jsd_loss(
@@ -37,10 +42,10 @@ def fused_jsd_loss(
     `chunk` positions are computed at a time, which changes nothing but rounding. Raises ValueError as `jsd_loss` does, and if chunk < 1.
     """
 
-    def loss(student_mV: Tensor, teacher_mV: Tensor) -> Tensor:
-        return jsd_loss(student_mV, teacher_mV, jsd_beta, temperature)
+    def loss(student_mV: Tensor, rows: slice) -> Tensor:
+        return jsd_loss(student_mV, _logits(teacher_hidden_ME[rows], teacher_head_VE), jsd_beta, temperature)
 
-    return _ChunkedLoss.apply(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, loss, chunk)
+    return _ChunkedLoss.apply(student_hidden_MD, student_head_VD, loss, chunk)
 
 
 def fused_topk_jsd_loss(
@@ -56,20 +61,23 @@ def fused_topk_jsd_loss(
     """`topk_jsd_loss` of the logits hidden @ head.T, with the teacher's top k. Gradients and errors as in `fused_jsd_loss`."""
     mass = torch.zeros((), dtype=teacher_hidden_ME.dtype, device=teacher_hidden_ME.device)
 
-    def loss(student_mV: Tensor, teacher_mV: Tensor) -> Tensor:
-        result = topk_jsd_loss(student_mV, teacher_topk(teacher_mV, k, temperature), jsd_beta, temperature)
+    def loss(student_mV: Tensor, rows: slice) -> Tensor:
+        told = teacher_topk(_logits(teacher_hidden_ME[rows], teacher_head_VE), k, temperature)
+        result = topk_jsd_loss(student_mV, told, jsd_beta, temperature)
         mass.add_(result.mass)
         return result.loss
 
-    total = _ChunkedLoss.apply(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, loss, chunk)
-    return TopKLoss(total, mass)
+    return TopKLoss(_ChunkedLoss.apply(student_hidden_MD, student_head_VD, loss, chunk), mass)
+
+
+@torch.no_grad()
+def _logits(hidden_mD: Tensor, head_VD: Tensor) -> Tensor:
+    return hidden_mD @ head_VD.T
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden_MD: Tensor, head_VD: Tensor, teacher_hidden_ME: Tensor, teacher_head_VE: Tensor, loss: LogitsLoss, chunk: int
-    ) -> Tensor:
+    def forward(ctx: Any, hidden_MD: Tensor, head_VD: Tensor, loss: LogitsLoss, chunk: int) -> Tensor:
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, not {chunk}")
         hidden_gradient_MD = torch.empty_like(hidden_MD) if ctx.needs_input_grad[0] else None
@@ -77,7 +85,7 @@ class _ChunkedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=hidden_MD.dtype, device=hidden_MD.device)
         for start in range(0, len(hidden_MD), chunk):
             rows = slice(start, start + chunk)
-            value, gradient_mV = _loss_and_gradient(loss, hidden_MD[rows] @ head_VD.T, teacher_hidden_ME[rows] @ teacher_head_VE.T)
+            value, gradient_mV = _loss_and_gradient(loss, _logits(hidden_MD[rows], head_VD), rows)
             total += value
             if hidden_gradient_MD is not None:
                 hidden_gradient_MD[rows] = gradient_mV @ head_VD
@@ -90,10 +98,10 @@ class _ChunkedLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = (None if gradient is None else upstream * gradient for gradient in ctx.saved_tensors)
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None)
 
 
-def _loss_and_gradient(loss: LogitsLoss, student_mV: Tensor, teacher_mV: Tensor) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(loss: LogitsLoss, student_mV: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
-        value = loss(student_mV.requires_grad_(), teacher_mV)
+        value = loss(student_mV.requires_grad_(), rows)
     return value.detach(), torch.autograd.grad(value, student_mV)[0]

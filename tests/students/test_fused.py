@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raydistill.students.fused import fused_jsd_loss, fused_topk_jsd_loss
-from raydistill.students.losses import jsd_loss, teacher_topk, topk_jsd_loss
+from raydistill.students.fused import fused_jsd_loss, fused_sft_loss, fused_topk_jsd_loss
+from raydistill.students.losses import jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 POSITIONS, VOCABULARY = 7, 50
 BETAS = [0.0, 0.3, 1.0]
@@ -56,6 +56,13 @@ def test_fused_topk_is_that_of_the_logits_whatever_the_chunk(seed: int, beta: fl
     fused = fused_topk_jsd_loss(*inputs, k, beta, temperature, chunk)
     _assert_same(fused.loss, plain.loss, inputs, 1e-10)
     torch.testing.assert_close(fused.mass, plain.mass)
+
+
+@given(st.integers(0, 1000), chunks)
+def test_fused_sft_is_that_of_the_logits_whatever_the_chunk(seed: int, chunk: int) -> None:
+    inputs = _inputs(seed)
+    ids = torch.randint(VOCABULARY, (POSITIONS,), generator=torch.Generator().manual_seed(seed))
+    _assert_same(fused_sft_loss(*inputs[:2], ids, chunk), sft_loss(_logits(inputs)[0], ids), inputs, 1e-10)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 1.0])
