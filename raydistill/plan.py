@@ -22,6 +22,8 @@ from raydistill.tasks.prompt import Prompt, Split
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from raydistill.models.preflight import ModelFacts
+
 GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
@@ -154,13 +156,27 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
     if run.shadows is not None:
         kinds += [_shadow(run.shadows, role) for role in lineup.shadows]
     if run.students is not None and lineup.student is not None:
-        # float32: weights, gradients, two moments, and a copy that samples; the teacher's weights; a micro-batch's logits some four times
-        logits = 4 * 4 * run.students.micro_batch_tokens * lineup.student.facts.embedding_rows
+        # float32: weights, gradients, two moments, and a copy that samples; the teacher's weights
+        logits = _student_logits(run.students.micro_batch_tokens, lineup.student.facts)
         both = 20 * lineup.student.facts.parameters + 4 * teacher + logits
         kinds.append(
             Part("student", run.students.parallel, run.students.cpus, run.students.gpus, TORCH_BYTES + both, "distils and evaluates")
         )
     return kinds
+
+
+def _student_logits(micro_batch_tokens: int, student: ModelFacts) -> int:
+    """Bytes: the logits of a micro-batch some four times, or of a chunk some six and the output layer's gradient twice more.
+
+    Models that cap or scale their logits have the former even where it is large, which only the models themselves can tell.
+    """
+    from raydistill.students.distil import LARGEST_LOGITS
+    from raydistill.students.fused import CHUNK
+
+    rows = student.embedding_rows
+    if micro_batch_tokens * rows <= LARGEST_LOGITS:
+        return 4 * 4 * micro_batch_tokens * rows
+    return 4 * rows * (6 * CHUNK + 2 * int(student.checkpoint.text_config.get("hidden_size", 0)))
 
 
 def _shadow(shadows: ShadowsConfig, role: Role) -> Part:

@@ -9,6 +9,7 @@ import pytest
 
 from raydistill.config.load import load_run
 from raydistill.errors import InputError
+from raydistill.models.lineup import line_up
 from raydistill.models.trio import demo_model
 from raydistill.plan import check, parts, show_plan
 
@@ -76,6 +77,20 @@ def test_a_tokenizer_that_does_not_know_a_character_is_warned_of(tmp_path: Path,
 def test_a_prompt_that_begins_twice() -> None:
     with pytest.raises(InputError, match=r"^students\.model\.prompt_format: a prompt begins with <bos> twice"):
         check(load_run(DEMO, ["students.model.prompt_format=<bos>{prompt}"]))
+
+
+def test_a_student_whose_logits_would_be_large_is_planned_to_make_them_in_chunks() -> None:
+    """As its passes grow, so do their logits; above a limit, they are never held at once."""
+
+    def memory(tokens: int) -> float:
+        run = load_run(DEMO, [f"students.micro_batch_tokens={tokens}"])
+        (student,) = [part for part in parts(run, line_up(run)) if part.name == "student"]
+        return student.memory
+
+    rows = 39
+    assert memory(20_000) - memory(10_000) == 16 * 10_000 * rows
+    limit = 2**26 // rows
+    assert memory(limit + 1) == memory(10 * limit) < memory(limit)
 
 
 def test_the_demo_has_nothing_to_warn_of() -> None:

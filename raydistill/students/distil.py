@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WARMUP = 0.1
 """Share of the steps over which the learning rate rises."""
 _MAX_GRAD_NORM = 1.0
-_LARGEST_LOGITS = 2**26
+LARGEST_LOGITS = 2**26
 """Elements, 256 MiB in float32, above which a pass's logits are made a few positions at a time. With fewer there is little to be saved."""
 
 
@@ -170,7 +170,7 @@ def _pass(model: Any, batch: Batch) -> Tensor:
 def _in_chunks(models: Sequence[Any], tokens: int) -> bool:
     """Whether the logits of a pass of so many tokens would be large, and the losses can do without them."""
     rows = max(len(model.get_output_embeddings().weight) for model in models)
-    return tokens * rows > _LARGEST_LOGITS and all(has_plain_logits(model) for model in models)
+    return tokens * rows > LARGEST_LOGITS and all(has_plain_logits(model) for model in models)
 
 
 def _order(count: int, recipe: Recipe) -> Iterator[list[int]]:

@@ -27,8 +27,7 @@ def generalised_jsd(student_MC: Tensor, teacher_MC: Tensor, jsd_beta: float) -> 
     and is chosen so that the gradient is exactly 0 where both agree. There the formula itself would give rounding noise,
     which Adam blows up to full steps. Tensors (M, C) are few, and reused in place: they are what bounds M.
     """
-    if not 0 <= jsd_beta <= 1:
-        raise ValueError(f"jsd_beta must be from 0 to 1, not {jsd_beta}")
+    require_jsd_beta(jsd_beta)
     if jsd_beta == 0:
         teacher_p_MC = teacher_MC.exp()
         return (teacher_MC - student_MC).mul_(teacher_p_MC).sum(), student_MC.exp() - teacher_p_MC
@@ -52,9 +51,18 @@ def _log_mixture_over(student_MC: Tensor, teacher_MC: Tensor, jsd_beta: float) -
 
 def log_probabilities(logits_MV: Tensor, temperature: float) -> Tensor:
     """log softmax(logits / temperature), (M, V). Raises ValueError unless the temperature is positive and finite."""
+    require_temperature(temperature)
+    return (logits_MV if temperature == 1 else logits_MV / temperature).log_softmax(-1)
+
+
+def require_jsd_beta(jsd_beta: float) -> None:
+    if not 0 <= jsd_beta <= 1:
+        raise ValueError(f"jsd_beta must be from 0 to 1, not {jsd_beta}")
+
+
+def require_temperature(temperature: float) -> None:
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
-    return (logits_MV if temperature == 1 else logits_MV / temperature).log_softmax(-1)
 
 
 class _GivenGradient(torch.autograd.Function):

@@ -9,21 +9,23 @@ Axes: M, positions; V, vocabulary; D, the student's width; E, the teacher's; m, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from raydistill.students.divergence import require_jsd_beta, require_temperature
 from raydistill.students.losses import TopKLoss, jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
-_CHUNK = 128
+CHUNK = 128
 """Positions. The memory grows with it; with fewer, the products with a wide head take longer (benchmarks/fused_loss.py)."""
 
 LogitsLoss = Callable[[Tensor, slice], Tensor]
 """A sum over positions, from the student's logits (m, V) and which of the M they are."""
 
 
-def fused_sft_loss(hidden_MD: Tensor, head_VD: Tensor, token_ids_M: Tensor, chunk: int = _CHUNK) -> Tensor:
+def fused_sft_loss(hidden_MD: Tensor, head_VD: Tensor, token_ids_M: Tensor, chunk: int = CHUNK) -> Tensor:
     """`sft_loss` of the logits hidden @ head.T. Gradients reach both. Raises ValueError if chunk < 1."""
     return _ChunkedLoss.apply(hidden_MD, head_VD, lambda logits_mV, rows: sft_loss(logits_mV, token_ids_M[rows]), chunk)
 
@@ -35,17 +37,47 @@ def fused_jsd_loss(
     teacher_head_VE: Tensor,
     jsd_beta: float,
     temperature: float = 1.0,
-    chunk: int = _CHUNK,
+    chunk: int = CHUNK,
 ) -> Tensor:
     """`jsd_loss` of the logits hidden @ head.T. Gradients reach the student's hidden states and head.
 
     `chunk` positions are computed at a time, which changes nothing but rounding. Raises ValueError as `jsd_loss` does, and if chunk < 1.
+    On a GPU, in float32 and where liger-kernel is installed, `liger_jsd_loss` computes it.
     """
+    if student_hidden_MD.is_cuda and student_hidden_MD.dtype == torch.float32 and find_spec("liger_kernel"):
+        return liger_jsd_loss(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, jsd_beta, temperature, chunk)
 
     def loss(student_mV: Tensor, rows: slice) -> Tensor:
         return jsd_loss(student_mV, _logits(teacher_hidden_ME[rows], teacher_head_VE), jsd_beta, temperature)
 
     return _ChunkedLoss.apply(student_hidden_MD, student_head_VD, loss, chunk)
+
+
+def liger_jsd_loss(
+    student_hidden_MD: Tensor,
+    student_head_VD: Tensor,
+    teacher_hidden_ME: Tensor,
+    teacher_head_VE: Tensor,
+    jsd_beta: float,
+    temperature: float = 1.0,
+    chunk: int = CHUNK,
+    compiled: bool = True,
+) -> Tensor:
+    """`fused_jsd_loss` by liger-kernel, whose beta and temperature mean the same; in float32, in which it sums.
+
+    Where both models agree its gradient is rounding noise, not 0. `compiled` fuses what is done to a chunk.
+    """
+    from liger_kernel.chunked_loss.jsd_loss import LigerFusedLinearJSDLoss
+
+    require_jsd_beta(jsd_beta)
+    require_temperature(temperature)
+    _require_chunk(chunk)
+    mean = LigerFusedLinearJSDLoss(
+        weight_hard_loss=0.0, weight_soft_loss=1.0, beta=jsd_beta, temperature=temperature, compiled=compiled, chunk_size=chunk
+    )
+    # It wants labels, of which it looks only at whether a position is to be left out: none is.
+    labels_M = torch.zeros(len(student_hidden_MD), dtype=torch.long, device=student_hidden_MD.device)
+    return len(labels_M) * mean(student_hidden_MD, student_head_VD, teacher_hidden_ME, teacher_head_VE, labels_M)
 
 
 def fused_topk_jsd_loss(
@@ -56,7 +88,7 @@ def fused_topk_jsd_loss(
     k: int,
     jsd_beta: float,
     temperature: float = 1.0,
-    chunk: int = _CHUNK,
+    chunk: int = CHUNK,
 ) -> TopKLoss:
     """`topk_jsd_loss` of the logits hidden @ head.T, with the teacher's top k. Gradients and errors as in `fused_jsd_loss`."""
     mass = torch.zeros((), dtype=teacher_hidden_ME.dtype, device=teacher_hidden_ME.device)
@@ -70,6 +102,11 @@ def fused_topk_jsd_loss(
     return TopKLoss(_ChunkedLoss.apply(student_hidden_MD, student_head_VD, loss, chunk), mass)
 
 
+def _require_chunk(chunk: int) -> None:
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, not {chunk}")
+
+
 @torch.no_grad()
 def _logits(hidden_mD: Tensor, head_VD: Tensor) -> Tensor:
     return hidden_mD @ head_VD.T
@@ -78,8 +115,7 @@ def _logits(hidden_mD: Tensor, head_VD: Tensor) -> Tensor:
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_MD: Tensor, head_VD: Tensor, loss: LogitsLoss, chunk: int) -> Tensor:
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, not {chunk}")
+        _require_chunk(chunk)
         hidden_gradient_MD = torch.empty_like(hidden_MD) if ctx.needs_input_grad[0] else None
         head_gradient_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=hidden_MD.dtype, device=hidden_MD.device)

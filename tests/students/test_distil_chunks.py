@@ -50,7 +50,7 @@ def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch: pytest.Monkey
     """A tied weight is in use twice, as embedding and as output layer. The teacher is wider, and its vocabulary is filled up further."""
     students, teacher = [model(0, tie_word_embeddings=tied) for _ in range(2)], model(1, hidden_size=12, vocab_size=VOCABULARY + 20)
     loss, gradients, seen = step(students[0], teacher, objective)
-    monkeypatch.setattr(distil, "_LARGEST_LOGITS", 1000)
+    monkeypatch.setattr(distil, "LARGEST_LOGITS", 1000)
     chunked_loss, chunked_gradients, chunked_seen = step(students[1], teacher, objective)
     assert (sum(seen), chunked_seen) == (46, [1] * len(seen))
     assert ("lm_head.weight" in gradients) != tied
@@ -67,7 +67,7 @@ def test_capped_logits_are_made_whole(monkeypatch: pytest.MonkeyPatch, capped: s
 
     objective = Objective(0.5, on_policy=0)
     loss, gradients, _ = step(*models(), objective)
-    monkeypatch.setattr(distil, "_LARGEST_LOGITS", 1000)
+    monkeypatch.setattr(distil, "LARGEST_LOGITS", 1000)
     again, gradients_again, seen = step(*models(), objective)
     assert sum(seen) == 46
     assert again == loss
@@ -78,7 +78,7 @@ def test_a_vocabulary_longer_than_the_teachers(monkeypatch: pytest.MonkeyPatch) 
     objective = Objective(0.5, on_policy=0)
     longer = [model(0, vocab_size=VOCABULARY + 30) for _ in range(2)]
     loss, gradients, _ = step(longer[0], model(1), objective)
-    monkeypatch.setattr(distil, "_LARGEST_LOGITS", 1000)
+    monkeypatch.setattr(distil, "LARGEST_LOGITS", 1000)
     chunked_loss, chunked_gradients, _ = step(longer[1], model(1), objective)
     torch.testing.assert_close(chunked_loss, loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(chunked_gradients["lm_head.weight"], gradients["lm_head.weight"], rtol=1e-5, atol=1e-6)
@@ -87,6 +87,6 @@ def test_a_vocabulary_longer_than_the_teachers(monkeypatch: pytest.MonkeyPatch) 
 
 def test_few_logits_are_made_whole() -> None:
     """What all figures of the demo were measured with: 8,192 tokens of a vocabulary of 39."""
-    assert Recipe(1, 1, 1e-3, 0).micro_batch_tokens * 39 < distil._LARGEST_LOGITS
+    assert Recipe(1, 1, 1e-3, 0).micro_batch_tokens * 39 < distil.LARGEST_LOGITS
     _, _, seen = step(model(0), model(1), Objective(0.0, on_policy=0))
     assert sum(seen) == 46

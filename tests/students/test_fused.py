@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raydistill.students.fused import fused_jsd_loss, fused_sft_loss, fused_topk_jsd_loss
+from raydistill.students.fused import fused_jsd_loss, fused_sft_loss, fused_topk_jsd_loss, liger_jsd_loss
 from raydistill.students.losses import jsd_loss, sft_loss, teacher_topk, topk_jsd_loss
 
 POSITIONS, VOCABULARY = 7, 50
@@ -77,6 +77,30 @@ def test_fused_jsd_is_trls_chunked_divergence(beta: float, temperature: float) -
         student_hidden[None], teacher_hidden[None], student_head, teacher_head, mask, beta, num_items_in_batch=1, temperature=temperature
     )
     _assert_same(fused_jsd_loss(*inputs, beta, temperature, chunk=3), theirs, inputs, 1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("chunk", [3, 64])
+def test_fused_jsd_is_ligers(beta: float, temperature: float, chunk: int) -> None:
+    """On the CPU, without a compiler: what it computes, not how it does on a GPU."""
+    pytest.importorskip("liger_kernel", reason="liger-kernel, of the extra liger, is not installed")
+    inputs = _inputs(1, torch.float32)
+    theirs = liger_jsd_loss(*inputs, beta, temperature, chunk, compiled=False)
+    _assert_same(fused_jsd_loss(*inputs, beta, temperature, chunk), theirs, inputs, 1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("beta", BETAS)
+def test_a_gpu_gives_what_a_cpu_does(beta: float) -> None:
+    """By liger-kernel where it is installed."""
+    inputs = _inputs(1, torch.float32)
+    moved = [tensor.detach().cuda().requires_grad_(tensor.requires_grad) for tensor in inputs]
+    ours, theirs = fused_jsd_loss(*inputs, beta, 2.0), fused_jsd_loss(*moved, beta, 2.0)
+    torch.testing.assert_close(theirs.cpu(), ours, atol=1e-4, rtol=1e-4)
+    gradients = (torch.autograd.grad(loss, tensors[:2]) for loss, tensors in ((ours, inputs), (theirs, moved)))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(other.cpu(), one, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("beta", BETAS)
