@@ -12,7 +12,7 @@ from raydistill.config.run import Run
 from raydistill.config.target import TargetConfig
 from raydistill.crew import Crew
 from raydistill.report.facts import TargetFacts
-from raydistill.reward.controller import Controller, nearest
+from raydistill.reward.controller import Controller, nearest, within
 from raydistill.runfolder import SeedFolder
 
 GROUPS = 2
@@ -70,7 +70,7 @@ class ClosedLoop:
         if step % self._target.measure_every and step < self._run.calibration.steps and kl < self._run.knob.kl_limit:
             return found
         scores = self._measure(0)
-        if self._controller.within(scores.ratio):
+        if within(self._target, scores.ratio):
             # Of several measurements the one that chance brought near is stopped at: others have to agree.
             scores = scores.pooled(self._measure(1))
         self._take(step, kl, scores.ratio)
@@ -91,19 +91,19 @@ class ClosedLoop:
             self._crew.sync(self._best())
 
     def _best(self) -> int:
-        return self._measured[nearest(self._target.student_ratio, [ratio for _, ratio in self._measured])][0]
+        return self._measured[nearest(self._target, [ratio for _, ratio in self._measured])][0]
 
     def _take(self, step: int, kl: float, ratio: float) -> None:
         self._controller.take(ratio)
         self._measured.append((step, ratio))
-        self.over = self._controller.within(ratio) or self._controller.stuck or kl >= self._run.knob.kl_limit
+        self.over = within(self._target, ratio) or self._controller.stuck or kl >= self._run.knob.kl_limit
 
 
 def outcome(run: Run, target: TargetConfig, rows: Sequence[dict[str, Any]]) -> TargetFacts:
     """How a calibration with a target ended, from its lines of metrics.jsonl."""
     measured = [row for row in rows if row["target"]]
-    best = measured[nearest(target.student_ratio, [row["target"]["ratio"] for row in measured])]
-    met = Controller(target).within(best["target"]["ratio"])
+    best = measured[nearest(target, [row["target"]["ratio"] for row in measured])]
+    met = within(target, best["target"]["ratio"])
     why = "met" if met else _why_not(run, rows[-1])
     return TargetFacts(asked=target.student_ratio, reached=best["target"]["ratio"], eta=best["eta"], steps=best["step"] + 1, ended=why)
 

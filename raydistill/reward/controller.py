@@ -48,10 +48,6 @@ class Controller:
         self._integral = sorted((self._integral, grown, room))[1]
         self.eta = self._bounded(proportional + self._integral)
 
-    def within(self, ratio: float) -> bool:
-        """Whether a ratio is as near to the one asked for as it was to be."""
-        return abs(ratio - self._config.student_ratio) <= self._config.tolerance
-
     @property
     def stuck(self) -> bool:
         """Whether eta has been at its bound towards the target for `patience` measurements, and the best one lies before them."""
@@ -74,7 +70,16 @@ class Controller:
         return max(-self._config.max_eta, min(self._config.max_eta, eta))
 
 
-def nearest(asked: float, ratios: Iterable[float]) -> int:
-    """Place of the ratio nearest to the one asked for, as a factor; the first of several. Raises ValueError without a ratio."""
-    distances = [abs(math.log(max(ratio, LEAST_RATIO) / asked)) for ratio in ratios]
+def within(config: TargetConfig, ratio: float) -> bool:
+    """Whether a ratio is as near to the one asked for as it was to be."""
+    return abs(ratio - config.student_ratio) <= config.tolerance
+
+
+def nearest(config: TargetConfig, ratios: Iterable[float]) -> int:
+    """Place of the ratio nearest to the one asked for: one within the tolerance, if there is any, then as a factor; the first of several.
+
+    Raises ValueError without a ratio.
+    """
+    asked = config.student_ratio
+    distances = [(not within(config, ratio), abs(math.log(max(ratio, LEAST_RATIO) / asked))) for ratio in ratios]
     return distances.index(min(distances))

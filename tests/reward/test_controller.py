@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.config.target import TargetConfig
-from raydistill.reward.controller import Controller, nearest
+from raydistill.reward.controller import Controller, nearest, within
 
 ratios = st.floats(0.0, 20.0)
 
@@ -60,10 +60,10 @@ def settled(plant: Plant, config: TargetConfig, seed: int = 0, looks: int = 40) 
     controller, rng = Controller(config), random.Random(seed)
     for _ in range(looks):
         ratio = measured(plant, controller, rng)
-        if controller.within(ratio):
+        if within(config, ratio):
             ratio = (ratio + plant.ratio * math.exp(rng.gauss(0, plant.noise))) / 2
         controller.take(ratio)
-        if controller.within(ratio):
+        if within(config, ratio):
             return plant.ratio, controller
         if controller.stuck:
             break
@@ -146,5 +146,10 @@ def test_a_plant_that_saturates_before_the_target_is_unreachable(asked: float, s
 
 
 def test_the_nearest_ratio_is_that_of_the_smallest_factor() -> None:
-    assert nearest(1.0, [0.5, 1.9, 2.0]) == 1
-    assert nearest(0.5, [1.0, 0.0, 0.25]) == 0
+    assert nearest(TargetConfig(student_ratio=1.0), [0.5, 1.9, 2.0]) == 1
+    assert nearest(TargetConfig(student_ratio=0.5), [1.0, 0.0, 0.25]) == 0
+
+
+def test_a_ratio_that_met_the_target_is_nearer_than_any_that_did_not() -> None:
+    """0.15 is the smaller factor from 0.1, and outside the tolerance."""
+    assert nearest(TargetConfig(student_ratio=0.1), [0.15, 0.065]) == 1
