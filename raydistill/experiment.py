@@ -222,8 +222,7 @@ class StudentJobs:
 
     def _gold_budget(self) -> SeqKD:
         """That of SeqKD, or else of the first method."""
-        methods = self.students.methods
-        given = next((method for method in methods if isinstance(method, SeqKD)), methods[0])
+        given = self.students.seqkd or self.students.methods[0]
         return SeqKD(method="seqkd", samples=given.traces or given.completions, steps=given.steps, batch=given.batch, lr=given.lr)
 
     def _gold(self, count: int, seed: int) -> tuple[Trace, ...]:

@@ -21,8 +21,8 @@ from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
 from raydistill.target import GROUPS, Measure, Scores
 from raydistill.tasks.prompt import Prompt
-from raydistill.teachers import collect_traces
-from raydistill.traces import TraceSet, sample_traces
+from raydistill.teachers import collect_traces, fresh_traces
+from raydistill.traces import TraceSet
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ class Redistiller:
     def _measure(self, group: int, twins: Sequence[Evaluation]) -> Scores:
         shutil.rmtree(self.work, ignore_errors=True)  # of a process that was killed: its traces need not be these
         places = slice(group * self.target.students, (group + 1) * self.target.students)
-        own = self._run([self._job(self.work / f"shadow-{seed}", seed, self._sampled(seed)) for seed in self._seeds()[places]])
+        own = self._run(
+            [
+                self._job(self.work / f"shadow-{seed}", seed, fresh_traces(self.crew, self._prompts(seed), seed))
+                for seed in self._seeds()[places]
+            ]
+        )
         shutil.rmtree(self.work)
         # All twins, not only those of this group: seeds leave students of one teacher apart, but not in pairs with another's.
         return Scores(_score(own), _score(twins))
@@ -70,17 +75,15 @@ class Redistiller:
     def _method(self) -> SeqKD:
         if self.target.budget:
             return SeqKD(method="seqkd", **self.target.budget.model_dump())
-        return next(method for method in self.students.methods if isinstance(method, SeqKD))
+        method = self.students.seqkd
+        assert method is not None  # noqa: S101
+        return method
 
     def _prompts(self, seed: int) -> list[Prompt]:
         return prompts_of_step(self.crew.task.prompts("train"), self._method().traces, seed, step=0)
 
     def _collected(self, seed: int) -> TraceSet:
         return collect_traces(self.crew, self._prompts(seed), seed, self.twins / f"twin-traces-{seed}.json")
-
-    def _sampled(self, seed: int) -> TraceSet:
-        crew = self.crew
-        return sample_traces(crew.generate, crew.task, crew.verifier, self._prompts(seed), self.run.calibration.max_new_tokens, seed)
 
     def _job(self, out: Path, seed: int, traces: TraceSet) -> StudentJob:
         if not traces.traces:

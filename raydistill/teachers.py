@@ -78,11 +78,16 @@ def evaluation_seed(seed: int) -> int:
     return 7_000_000_000 + seed
 
 
+def fresh_traces(crew: Crew, prompts: Sequence[Prompt], seed: int) -> TraceSet:
+    """One trace of each prompt, sampled from the teacher whose weights were synced last."""
+    return sample_traces(crew.generate, crew.task, crew.verifier, prompts, crew.run.calibration.max_new_tokens, seed)
+
+
 def collect_traces(crew: Crew, prompts: Sequence[Prompt], seed: int, path: Path) -> TraceSet:
-    """One trace of each prompt, sampled from the teacher whose weights were synced last; read back where it was done before."""
+    """`fresh_traces`, read back where it was done before. Raises RunError where that leaves nothing for a run's students."""
     if path.exists():
         return TraceSet.read(path)
-    found = sample_traces(crew.generate, crew.task, crew.verifier, prompts, crew.run.calibration.max_new_tokens, seed)
+    found = fresh_traces(crew, prompts, seed)
     if crew.run.students and not found.traces:
         raise RunError(f"every trace of seed {seed}'s teacher has a special token inside: nothing is left for its students")
     write_whole(path, found.to_json())

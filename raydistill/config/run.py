@@ -12,7 +12,7 @@ from raydistill.config.calibration import CalibrationConfig, LearnerConfig, Roll
 from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.shadows import ShadowsConfig
-from raydistill.config.students import EvaluationConfig, SeqKD, StudentsConfig
+from raydistill.config.students import EvaluationConfig, StudentsConfig
 from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
 from raydistill.config.track import TrackConfig
 
@@ -80,7 +80,7 @@ class Run(Job):
 
     @model_validator(mode="after")
     def _can_measure_its_target(self) -> Run:
-        if self.knob.target and not any(isinstance(method, SeqKD) for method in (self.students.methods if self.students else ())):
+        if self.knob.target and not (self.students and self.students.seqkd):
             raise ValueError("knob.target: is measured on students of method seqkd, and students.methods has none; add one")
         return self
 

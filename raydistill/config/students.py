@@ -118,6 +118,11 @@ class StudentsConfig(Strict):
     gpus: NonNegativeFloat = 0.0
     """GPUs that Ray reserves for each student."""
 
+    @property
+    def seqkd(self) -> SeqKD | None:
+        """The method of that name, where it is one of them."""
+        return next((method for method in self.methods if isinstance(method, SeqKD)), None)
+
     @field_validator("methods")
     @classmethod
     def _methods_differ(cls, value: tuple[MethodConfig, ...]) -> tuple[MethodConfig, ...]:

@@ -49,7 +49,7 @@ class Batch:
                 padding = 0
         return pieces
 
-    def rows(self, rows: Sequence[int] | slice) -> Batch:
+    def rows(self, rows: Sequence[int]) -> Batch:
         """Some of the sequences, without the columns that none of them uses."""
         ids_NT, is_completion_NT = self.ids_NT[rows], self.is_completion_NT[rows]
         used = is_completion_NT.any(dim=0).nonzero()

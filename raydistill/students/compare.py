@@ -22,6 +22,9 @@ from raydistill.students.losses import TopK, sampled_reverse_kl_loss, sft_loss, 
 from raydistill.students.offline import ScoredTrace
 from raydistill.students.spelling import Spelling, shared_ids
 
+Lengths = tuple[Tensor, Tensor]
+"""Numbers of the student's and of the teacher's tokens in each span, both (S,)."""
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -79,19 +82,10 @@ class BySpan:
     teacher: Spelling
 
     def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
-        lengths_S, theirs_S = self._lengths(lessons, said, logits_KV)
-        own_K = logits_KV.log_softmax(-1).gather(-1, _ids(lessons, logits_KV)[:, None])[:, 0]
-        teacher_M = torch.cat([trace.logprobs_T for trace in said]).to(own_K)
-        return span_kl_loss(span_logprobs(own_K, lengths_S), span_logprobs(teacher_M, theirs_S)), math.nan
+        return _span_kl(logits_KV, lessons, said, self.lengths(lessons, said, logits_KV)), math.nan
 
-    def starts(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, TopK]:
-        """Where spans start, the student's logits (S, V), and what the teacher says."""
-        starts_S, theirs_S = map(span_starts, self._lengths(lessons, said, logits_KV))
-        topk = _topk(said, logits_KV)
-        return logits_KV[starts_S], TopK(topk.logprobs_MK[theirs_S], topk.ids_MK[theirs_S])
-
-    def _lengths(self, lessons: Sequence[Lesson], said: Sequence[ScoredTrace], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of the student's and of the teacher's tokens in each span, both (S,)."""
+    def lengths(self, lessons: Sequence[Lesson], said: Sequence[ScoredTrace], like: Tensor) -> Lengths:
+        """Of each span, on the device of `like`."""
         spans = [span for lesson, trace in zip(lessons, said, strict=True) for span in self._spans(lesson, trace)]
         students, teachers = [len(span.student) for span in spans], [len(span.teacher) for span in spans]
         return torch.tensor(students, device=like.device), torch.tensor(teachers, device=like.device)
@@ -108,7 +102,7 @@ class ByULD:
     spans: BySpan
 
     def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
-        student_SV, teacher = self.spans.starts(logits_KV, lessons, said)
+        student_SV, teacher = _starts(logits_KV, said, self.spans.lengths(lessons, said, logits_KV))
         loss = sft_loss(logits_KV, _ids(lessons, logits_KV)) + uld_loss(student_SV, teacher)
         return loss, _mass(teacher, len(logits_KV))
 
@@ -122,9 +116,24 @@ class ByGOLD:
     """See `partners`."""
 
     def __call__(self, logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace]) -> tuple[Tensor, float]:
-        student_SV, teacher = self.spans.starts(logits_KV, lessons, said)
-        of_spans, _ = self.spans(logits_KV, lessons, said)
+        lengths = self.spans.lengths(lessons, said, logits_KV)
+        student_SV, teacher = _starts(logits_KV, said, lengths)
+        of_spans = _span_kl(logits_KV, lessons, said, lengths)
         return of_spans + gold_loss(student_SV, teacher, self.student_ids_W.to(logits_KV.device)), _mass(teacher, len(logits_KV))
+
+
+def _span_kl(logits_KV: Tensor, lessons: Sequence[Lesson], said: Sequence[ScoredTrace], lengths: Lengths) -> Tensor:
+    own_K = logits_KV.log_softmax(-1).gather(-1, _ids(lessons, logits_KV)[:, None])[:, 0]
+    teacher_M = torch.cat([trace.logprobs_T for trace in said]).to(own_K)
+    students_S, teachers_S = lengths
+    return span_kl_loss(span_logprobs(own_K, students_S), span_logprobs(teacher_M, teachers_S))
+
+
+def _starts(logits_KV: Tensor, said: Sequence[ScoredTrace], lengths: Lengths) -> tuple[Tensor, TopK]:
+    """Where spans start, the student's logits (S, V), and what the teacher says."""
+    students_S, teachers_S = map(span_starts, lengths)
+    topk = _topk(said, logits_KV)
+    return logits_KV[students_S], TopK(topk.logprobs_MK[teachers_S], topk.ids_MK[teachers_S])
 
 
 def partners(student: Spelling, teacher: Spelling, student_end: int, teacher_end: int) -> Tensor:
