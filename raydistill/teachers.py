@@ -15,7 +15,8 @@ from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.measure import measure
 from raydistill.files import write_whole
-from raydistill.students.data import Trace
+from raydistill.scoring.actor import answers
+from raydistill.students.data import Answer
 from raydistill.students.shadow_group import OriginalTraces
 from raydistill.tasks.prompt import Prompt
 from raydistill.traces import TraceSet, sample_traces
@@ -115,9 +116,11 @@ def collect_original(crew: Crew, shadows: ShadowsConfig, seed: int, path: Path) 
     return found
 
 
-def _right_answers(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Trace, ...]:
+def _right_answers(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[Answer, ...]:
     """The right and whole ones among as many completions of each prompt as a step samples."""
     batch = crew.sample(prompts, seed=9_000_000_000 + seed)
     crew.verify(batch)
     taken = batch.calibrated(only_right=True).flatten()
-    return tuple(trace for trace, right in zip(batch.traces(), taken, strict=True) if trace and right)
+    traces = [trace for trace, right in zip(batch.traces(), taken, strict=True) if trace and right]
+    (scores,) = answers([crew.anchor.score.remote([trace.prompt_text for trace in traces], [trace.completion_text for trace in traces])])
+    return tuple(Answer(trace, score.with_end().logprob) for trace, score in zip(traces, scores, strict=True))

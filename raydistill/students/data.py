@@ -22,6 +22,15 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A right answer of the original teacher."""
+
+    trace: Trace
+    logprob: float
+    """How likely that teacher finds it, its end included, in nats."""
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A prompt and what follows it, as token ids."""
 

@@ -1,11 +1,14 @@
 """Training influence: how much a small step of training on one text would help a model to answer held-out prompts.
 
-What is held out are right answers, one or more to a prompt, and how well a model does is the mean over prompts of
+What is held out are right answers that another model q, the original teacher, gave when it was sampled, and how well a model does is
+the mean over prompts of
 
-    L = log sum over a prompt's right answers y of p(y | x),
+    L = log sum over a prompt's right answers y of p(y | x) / q(y | x),
 
-the log-probability of giving one of them. Not the mean over all of them: that would call for the answers which the model finds
-hardest, whether or not it needs them, and training on what it can learn would seem to do harm.
+up to a constant an estimate of the log-probability of being right: the sum, over the number of samples, is the importance-sampling
+estimate of the sum of p over *all* right answers that q can give. Without the division an answer with letters drawn at random would
+hardly count, since each that was sampled is one of thousands like it. And not the mean of log p over the answers: that would call for
+those which the model finds hardest, whether or not it needs them, and training on what it can learn would seem to do harm.
 
 A step on a text moves the weights w along the gradient of its score s, and what that does to L is, to first order, the product of both
 gradients. With g the gradient of L scaled to length 1, it is the slope of s along g,
@@ -40,13 +43,18 @@ class HeldOut:
     answers: Batch
     prompt_N: Tensor
     """Which prompt each answers, from 0."""
+    log_weight_N: Tensor
+    """What it counts in its prompt's sum, as a logarithm."""
 
     @classmethod
-    def of(cls, answers: Sequence[Encoded]) -> HeldOut:
-        """Each counts once, however often it occurs."""
-        distinct = list(dict.fromkeys(answers))
-        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(answer.prompt_ids for answer in distinct))}
-        return cls(pad(distinct), torch.tensor([places[answer.prompt_ids] for answer in distinct]))
+    def of(cls, answers: Sequence[Encoded], logprobs: Sequence[float]) -> HeldOut:
+        """From samples, which may repeat, and the log-probability, in nats, that each had where it was sampled."""
+        sampled: dict[Encoded, list[float]] = {}
+        for answer, logprob in zip(answers, logprobs, strict=True):
+            sampled.setdefault(answer, []).append(-logprob)
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(answer.prompt_ids for answer in sampled))}
+        weights = [torch.tensor(each).logsumexp(0).item() for each in sampled.values()]
+        return cls(pad(list(sampled)), torch.tensor([places[answer.prompt_ids] for answer in sampled]), torch.tensor(weights))
 
 
 def sequence_logprobs(model: Any, batch: Batch) -> Tensor:
@@ -69,7 +77,7 @@ def unit_gradient(model: Any, held_out: HeldOut, micro_batch_tokens: int) -> dic
     with torch.no_grad():
         for rows in pieces:
             logprobs_N[rows] = sequence_logprobs(model, held_out.answers.rows(rows))
-    weights_N = _shares(logprobs_N, held_out.prompt_N.to(logprobs_N.device))
+    weights_N = _shares(logprobs_N + held_out.log_weight_N.to(logprobs_N), held_out.prompt_N.to(logprobs_N.device))
     for rows in pieces:
         weighted = (weights_N[rows] * sequence_logprobs(model, held_out.answers.rows(rows))).sum()
         for added, part in zip(total, torch.autograd.grad(weighted, list(parameters.values()), materialize_grads=True), strict=True):
@@ -78,11 +86,11 @@ def unit_gradient(model: Any, held_out: HeldOut, micro_batch_tokens: int) -> dic
     return {name: gradient / (length or 1.0) for name, gradient in zip(parameters, total, strict=True)}
 
 
-def _shares(logprobs_N: Tensor, prompt_N: Tensor) -> Tensor:
+def _shares(logs_N: Tensor, prompt_N: Tensor) -> Tensor:
     """Softmax over the answers of each prompt: what the gradient of a log of a sum weighs the terms with."""
-    shares_N = torch.empty_like(logprobs_N)
+    shares_N = torch.empty_like(logs_N)
     for prompt in prompt_N.unique():
-        shares_N[prompt_N == prompt] = logprobs_N[prompt_N == prompt].softmax(0)
+        shares_N[prompt_N == prompt] = logs_N[prompt_N == prompt].softmax(0)
     return shares_N
 
 

@@ -19,7 +19,7 @@ from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.transformers_engine import TransformersEngine
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 from raydistill.students.batches import Batch, pad, seeded_order
-from raydistill.students.data import Reader, Trace
+from raydistill.students.data import Answer, Reader, Trace
 from raydistill.students.distil import Optimiser, sft_pieces
 from raydistill.students.influence import HeldOut, shifted, slopes, unit_gradient
 from raydistill.tasks.prompt import Prompt
@@ -67,10 +67,11 @@ class Shadow:
         self._serving = Lock()
         self._engine: TransformersEngine | None = None
 
-    def begin(self, seed: int, held_out: Sequence[Trace], state: Path | None = None) -> None:
+    def begin(self, seed: int, held_out: Sequence[Answer], state: Path | None = None) -> None:
         """Start anew, or where `save` wrote `state`. `held_out` are the right answers that `influence` is about."""
         self._seed = seed
-        self._held_out = None if self.spec.eps is None else HeldOut.of([self._reader.trace(trace) for trace in held_out])
+        answers = [self._reader.trace(answer.trace) for answer in held_out]
+        self._held_out = None if self.spec.eps is None else HeldOut.of(answers, [answer.logprob for answer in held_out])
         self._live, self._twin = _Trainee(self.spec), _Trainee(self.spec)
         if state is not None:
             self._restore(state)

@@ -14,7 +14,7 @@ from raydistill.environment import process_environment
 if TYPE_CHECKING:
     from raydistill.rollout.completion import Completion
     from raydistill.scoring.score import SequenceScore
-    from raydistill.students.data import Trace
+    from raydistill.students.data import Answer
     from raydistill.students.shadow import ShadowSpec, TracePair
     from raydistill.tasks.prompt import Prompt
 
@@ -55,7 +55,7 @@ class ShadowActor:
     def ready(self) -> None:
         """Returns once the model is loaded."""
 
-    def begin(self, seed: int, held_out: Sequence[Trace], state: Path | None) -> None:
+    def begin(self, seed: int, held_out: Sequence[Answer], state: Path | None) -> None:
         self._shadow.begin(seed, held_out, state)
 
     def learn(self, lesson: Assignment) -> Learnt:

@@ -13,7 +13,7 @@ from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.errors import InputError, RunError, last_line
 from raydistill.evaluate.measure import check_completions
-from raydistill.students.data import Trace
+from raydistill.students.data import Answer, Trace
 from raydistill.students.shadow_actor import Assignment, Learnt, start_shadow
 from raydistill.tasks.prompt import Task
 from raydistill.tasks.verifier import Outcome, Verifier
@@ -29,14 +29,14 @@ class OriginalTraces:
 
     twin: tuple[tuple[Trace | None, ...], ...]
     """For each step a trace at the place of each of the step's completions, same prompt; None where a special token is inside."""
-    held_out: tuple[Trace, ...]
+    held_out: tuple[Answer, ...]
     """Right ones, on tune prompts."""
 
     @classmethod
     def read(cls, path: Path) -> OriginalTraces:
         data = json.loads(path.read_text())
         steps = (tuple(Trace(**trace) if trace else None for trace in step) for step in data["twin"])
-        return cls(tuple(steps), tuple(Trace(**trace) for trace in data["held_out"]))
+        return cls(tuple(steps), tuple(Answer(Trace(**one["trace"]), one["logprob"]) for one in data["held_out"]))
 
 
 NO_TRACES = OriginalTraces((), ())

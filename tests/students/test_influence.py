@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,9 +41,9 @@ def texts(*pairs: tuple[int, int]) -> Batch:
     return pad([Encoded((first,), (then,)) for first, then in pairs])
 
 
-def held(*pairs: tuple[int, int]) -> HeldOut:
-    """Answers to prompts of one token."""
-    return HeldOut.of([Encoded((first,), (then,)) for first, then in pairs])
+def held(*pairs: tuple[int, int], sampled: float = 0.25) -> HeldOut:
+    """Answers to prompts of one token, each as likely as the others where it was sampled."""
+    return HeldOut.of([Encoded((first,), (then,)) for first, then in pairs], [math.log(sampled)] * len(pairs))
 
 
 def mean_logprob(model: Any, batch: Batch) -> torch.Tensor:
@@ -72,7 +73,7 @@ def test_the_direction_is_the_gradient_by_hand() -> None:
     expected[A] = torch.tensor([-0.25, 0.75, -0.25, -0.25]) / 0.75**0.5
     torch.testing.assert_close(unit_gradient(model, held((A, B)), 10_000)["table"], expected)
     expected[A] = torch.tensor([-0.25, 0.25, -0.25, 0.25]) / 0.5  # two right answers, either will do
-    torch.testing.assert_close(unit_gradient(model, held((A, B), (A, D), (A, D)), 10_000)["table"], expected)
+    torch.testing.assert_close(unit_gradient(model, held((A, B), (A, D)), 10_000)["table"], expected)
     assert model.table.grad is None
 
 
@@ -112,9 +113,9 @@ def test_training_on_a_text_moves_the_chance_of_a_right_answer_as_its_influence_
 def test_finite_differences_are_the_directional_derivative_of_autograd(eps: float, micro_batch_tokens: int) -> None:
     model = new_model("student", TOKENIZER, 0).eval().requires_grad_(True)
     answers = [READER.trace(trace) for trace in HELD_OUT]
-    direction = unit_gradient(model, HeldOut.of(answers), micro_batch_tokens)
+    direction = unit_gradient(model, HeldOut.of(answers, [-2.0, -4.5, -1.0]), micro_batch_tokens)
     first, second, third = (mean_logprob(model, pad([answer])) for answer in answers)
-    expected = torch.autograd.grad(torch.logaddexp(first, second) + third, list(model.parameters()))
+    expected = torch.autograd.grad(torch.logaddexp(first + 2.0, second + 4.5) + third, list(model.parameters()))
     length = torch.cat([gradient.flatten() for gradient in expected]).norm()
     for found, gradient in zip(direction.values(), expected, strict=True):
         torch.testing.assert_close(found, gradient / length, atol=1e-5, rtol=1e-3)
@@ -122,6 +123,27 @@ def test_finite_differences_are_the_directional_derivative_of_autograd(eps: floa
     slopes_of = torch.autograd.grad(mean_logprob(model, text), list(model.parameters()))
     exact = sum(float((g * d).sum()) for g, d in zip(slopes_of, direction.values(), strict=True))
     assert slope_along(model, direction, text, eps) == pytest.approx(exact, rel=2e-2)
+
+
+def test_samples_stand_for_all_right_answers_that_could_have_been_sampled() -> None:
+    """One right answer is likely, ten others are not, and together they are as likely: a few samples of them count for them all.
+
+    The gradient of the estimate is that of the log of the sum over all of them, on average over what is sampled.
+    """
+    vocabulary, right = 24, list(range(1, 12))
+    rng = torch.Generator().manual_seed(0)
+    teacher = torch.full((vocabulary,), 1e-3, dtype=torch.float64)
+    teacher[1], teacher[2:12] = 0.5, 0.05
+    teacher /= teacher.sum()
+    model = Bigram(torch.randn(vocabulary, vocabulary, dtype=torch.float64, generator=rng))
+    exact = torch.autograd.grad(model.table[0].log_softmax(0)[right].logsumexp(0), model.table)[0]
+    samples = torch.multinomial(teacher, 100_000, replacement=True, generator=rng).tolist()
+    taken = [token for token in samples if token in right]
+    held_out = HeldOut.of([Encoded((0,), (token,)) for token in taken], [teacher[token].log().item() for token in taken])
+    found = unit_gradient(model, held_out, 10_000)["table"]
+    torch.testing.assert_close(found, exact / exact.norm(), atol=0.02, rtol=0)
+    plain = HeldOut.of([Encoded((0,), (token,)) for token in dict.fromkeys(taken[:8])], [0.0] * len(set(taken[:8])))
+    assert (unit_gradient(model, plain, 10_000)["table"] - exact / exact.norm()).abs().max() > 0.05
 
 
 def test_slopes_normalise_as_scores_do() -> None:

@@ -12,12 +12,13 @@ import torch
 from raydistill.errors import RunError
 from raydistill.models.load import load_tokenizer
 from raydistill.scoring.score import Scorer, ScorerSpec
-from raydistill.students.data import Reader, Trace
+from raydistill.students.data import Answer, Reader, Trace
 from raydistill.students.distil import Recipe, sft
 from raydistill.students.shadow import Shadow, ShadowSpec
 from raydistill.tasks.arithmetic import Arithmetic
 
 CLEAR = [Trace(f"{a}+{b}=", f"#{(a + b) % 10}", True) for a in range(4) for b in range(4)]
+HELD_OUT = [Answer(trace, -2.0) for trace in CLEAR[:4]]
 OTHER = [Trace(trace.prompt_text, f"~AB {trace.completion_text}", True) for trace in CLEAR]
 PAIRS = list(zip(CLEAR, OTHER, strict=True))
 TEXTS = ([trace.prompt_text for trace in CLEAR], [trace.completion_text for trace in CLEAR])
@@ -31,7 +32,7 @@ def spec(untrained: Path) -> ShadowSpec:
 
 def start(spec: ShadowSpec, seed: int = 1, state: Path | None = None) -> Shadow:
     shadow = Shadow(spec)
-    shadow.begin(seed, CLEAR[:4], state)
+    shadow.begin(seed, HELD_OUT, state)
     return shadow
 
 
@@ -105,7 +106,7 @@ def test_a_new_seed_starts_anew(spec: ShadowSpec) -> None:
     fresh = shadow.score(*TEXTS)
     shadow.train(1, PAIRS)
     assert shadow.score(*TEXTS) != fresh
-    shadow.begin(2, CLEAR[:4])
+    shadow.begin(2, HELD_OUT)
     assert shadow.score(*TEXTS) == fresh
 
 

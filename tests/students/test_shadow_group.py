@@ -12,7 +12,7 @@ import pytest
 from raydistill.config.run import Run
 from raydistill.errors import RunError
 from raydistill.models.lineup import line_up
-from raydistill.students.data import Trace
+from raydistill.students.data import Answer, Trace
 from raydistill.students.shadow import Shadow, ShadowSpec
 from raydistill.students.shadow_group import OriginalTraces, ShadowGroup
 from raydistill.tasks.arithmetic import Arithmetic
@@ -22,7 +22,7 @@ TASK = Arithmetic()
 PROMPTS = TASK.prompts("train")[:8]
 GOLD = tuple(Trace(prompt.text, prompt.gold, True) for prompt in PROMPTS)
 TWIN = (*(Trace(prompt.text, f"~ABCD {prompt.gold}", True) for prompt in PROMPTS[:7]), None)
-ORIGINAL = OriginalTraces(twin=(TWIN,) * 4, held_out=GOLD[:4])
+ORIGINAL = OriginalTraces(twin=(TWIN,) * 4, held_out=tuple(Answer(trace, -2.0) for trace in GOLD[:4]))
 TEXTS = ([trace.prompt_text for trace in GOLD], [trace.completion_text for trace in GOLD])
 
 
