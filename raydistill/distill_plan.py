@@ -198,6 +198,7 @@ def parts(job: Distill, models: Models) -> list[Part]:
             job.rollout.gpus,
             engine + width * max(student, teacher) + job.rollout.kv_cache_mib * 2**20,
             f"{job.rollout.engine}, samples from the teacher, then from the student",
+            "rollout",
         ),
         Part(
             "train",
@@ -206,12 +207,15 @@ def parts(job: Distill, models: Models) -> list[Part]:
             job.train.gpus,
             TORCH_BYTES + trained * student / job.train.processes,
             "Ray Train and DeepSpeed ZeRO-3, trains the student",
+            "student",
         ),
-        Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
+        Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None),
     ]
     if needs_scorers(job):
         memory = TORCH_BYTES + width * teacher
-        kinds.append(Part("scorer", job.scorers, job.scorer.cpus, job.scorer.gpus, memory, "says how likely the teacher finds a token"))
+        kinds.append(
+            Part("scorer", job.scorers, job.scorer.cpus, job.scorer.gpus, memory, "says how likely the teacher finds a token", "rollout")
+        )
     return kinds
 
 

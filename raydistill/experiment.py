@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,32 @@ class Experiment:
 
     def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
         """Do all that is missing; everything that was measured. `on_step` gets (seed, metrics row) of each step."""
+        with self._timed():
+            original, traces = self._before()
+            calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
+            evaluations = self._students(traces, [found for _, found in calibrated])
+        return self._facts(original, calibrated, evaluations)
+
+    def make_baselines(self) -> None:
+        """Do what does not depend on the knob, and is missing; `measure` reads it back."""
+        with self._timed():
+            _, traces = self._before()
+            self._students(traces, None)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         try:
             with self.phases("total"):
-                original = self._original()
-                self._for_shadows = {seed: self._shadow_traces(seed) for seed in self.run.seeds} if self.run.shadows else {}
-                self._for_target = {seed: self._measure(seed) for seed in self.run.seeds} if self.run.knob.target else {}
-                traces = [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
-                calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
-                evaluations = self._students(traces, [found for _, found in calibrated])
+                yield
         finally:
             write_whole(self._timings, json.dumps(self.phases.seconds))
-        return self._facts(original, calibrated, evaluations)
+
+    def _before(self) -> tuple[TeacherMeasurement, list[TraceSet]]:
+        """What is needed of the original teacher, which is synced for it: its measurement, and traces for each seed's students."""
+        original = self._original()
+        self._for_shadows = {seed: self._shadow_traces(seed) for seed in self.run.seeds} if self.run.shadows else {}
+        self._for_target = {seed: self._measure(seed) for seed in self.run.seeds} if self.run.knob.target else {}
+        return original, [self._traces(seed, self.baselines / "original") for seed in self.run.seeds] if self.run.students else []
 
     def _original(self) -> TeacherMeasurement:
         self.crew.learner.reset()
@@ -131,16 +147,17 @@ class Experiment:
         count = max((m.traces for m in methods), default=0) or enough
         return prompts_of_step(self.crew.task.prompts("train"), count, seed, step=0)
 
-    def _students(self, original: list[TraceSet], calibrated: list[TraceSet]) -> dict[str, Evaluation]:
-        """Distil and evaluate all students; evaluations by the name of the student's folder."""
+    def _students(self, original: list[TraceSet], calibrated: list[TraceSet] | None) -> dict[str, Evaluation]:
+        """Distil and evaluate all students, without `calibrated` only the shared ones; evaluations by the name of the student's folder."""
         students, student = self.run.students, self.lineup.student
         if students is None or student is None:
             return {}
         makers = StudentJobs(self.run, students, student.config, self.lineup.teacher.config, self.crew, self.folder, self.baselines)
-        jobs = list(makers.all(original, calibrated))
+        jobs = [*makers.shared(original), *(makers.own(calibrated) if calibrated else ())]
         with self.phases("distil"), self.console.steps("distilling students", len(jobs)) as advance:
             found = run_jobs(jobs, students.parallel, students.cpus, students.gpus, progress=lambda job, evaluation: advance())
-        self._link_baselines()
+        if calibrated:
+            self._link_baselines()
         return {job.out.name: evaluation for job, evaluation in zip(jobs, found, strict=True)}
 
     def _link_baselines(self) -> None:
@@ -198,19 +215,24 @@ class StudentJobs:
         self.run, self.students, self.crew, self.folder, self.baselines = run, students, crew, folder, baselines
         self.student, self.teacher = student, teacher
 
-    def all(self, original: list[TraceSet], calibrated: list[TraceSet]) -> Iterator[StudentJob]:
-        """In the order in which they are best started."""
-        shared = self.baselines / "students"
-        yield self._job(shared / "base", self.run.seeds[0], None)
+    def shared(self, original: list[TraceSet]) -> Iterator[StudentJob]:
+        """Those that do not depend on the knob, from the original teacher's traces of each seed."""
+        folder = self.baselines / "students"
+        yield self._job(folder / "base", self.run.seeds[0], None)
         budget = self._gold_budget()
-        for place, seed in enumerate(self.run.seeds):
+        for seed, traces in zip(self.run.seeds, original, strict=True):
             gold = self._gold(budget.samples, seed)
             if gold:
-                yield self._job(shared / f"sft_gold-{seed}", seed, budget, traces=gold)
+                yield self._job(folder / f"sft_gold-{seed}", seed, budget, traces=gold)
             for method in self.students.methods:
-                name = f"{method.method}-{seed}"
-                yield self._taught(shared / f"control-{name}", seed, method, original[place], self.teacher.model)
-                yield self._taught(self.folder.student(name), seed, method, calibrated[place], str(self.folder.seed(seed).teacher))
+                yield self._taught(folder / f"control-{method.method}-{seed}", seed, method, traces, self.teacher.model)
+
+    def own(self, calibrated: list[TraceSet]) -> Iterator[StudentJob]:
+        """Those of the calibrated teachers, from the traces of each seed's."""
+        for seed, traces in zip(self.run.seeds, calibrated, strict=True):
+            for method in self.students.methods:
+                out = self.folder.student(f"{method.method}-{seed}")
+                yield self._taught(out, seed, method, traces, str(self.folder.seed(seed).teacher))
 
     def _taught(self, out: Path, seed: int, method: MethodConfig, traces: TraceSet, teacher: str) -> StudentJob:
         data: dict[str, Any] = {"traces": traces.traces[: method.traces]}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from raydistill.cluster import connect
 from raydistill.config.distill import Distill
@@ -54,7 +55,7 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
             with tracked(run, folder) as tracker, explained(folder):
                 crew = crew or actors.enter_context(_crew(run, lineup, console))
                 crew.run = run
-                _one(run, lineup, crew, folder, baselines or folder.root, tracker, console)
+                main_job(run, lineup, crew, folder, baselines or folder.root, tracker, console, tracker.log_step)
 
 
 def _claim(baselines: Path, run: Run) -> None:
@@ -77,9 +78,19 @@ def _crew(run: Run, lineup: Lineup, console: Console) -> Iterator[Crew]:
         crew.shutdown()
 
 
-def _one(run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, tracker: Tracker, console: Console) -> None:
+def main_job(
+    run: Run,
+    lineup: Lineup,
+    crew: Crew,
+    folder: RunFolder,
+    baselines: Path,
+    tracker: Tracker,
+    console: Console,
+    on_step: Callable[[int, dict[str, Any]], None],
+) -> None:
+    """One run, by actors that are there, from its folder to its report; `on_step` gets (seed, metrics row) of each step."""
     console.say(f"{folder.root}: {asked(run)}, seeds {', '.join(map(str, run.seeds))}")
-    facts = Experiment(run, lineup, crew, folder, baselines, console).measure(tracker.log_step)
+    facts = Experiment(run, lineup, crew, folder, baselines, console).measure(on_step)
     report = write_report(folder.root, facts, {seed: folder.seed(seed).rows() for seed in run.seeds})
     tracker.log_report(report, folder.root)
     console.say(f"{folder.root}: {folder.root / 'report.html'}")
@@ -96,14 +107,17 @@ def tracked(run: Run | Distill, folder: RunFolder) -> Iterator[Tracker]:
     try:
         yield tracker
     except BaseException as error:
-        tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        tracker.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")  # SystemExit: a scheduler's
         raise
     tracker.end("FINISHED")
 
 
 @contextmanager
-def explained(folder: RunFolder) -> Iterator[None]:
-    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and how to go on."""
+def explained(folder: RunFolder, to_go_on: str | None = None) -> Iterator[None]:
+    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and how to go on.
+
+    That is the command line of this process, unless `to_go_on` says something else.
+    """
     handler = logging.FileHandler(folder.root / "run.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -113,7 +127,7 @@ def explained(folder: RunFolder) -> Iterator[None]:
         raise
     except Exception as error:
         logger.exception("the run failed")
-        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}; to go on: {_resume_command()}") from error
+        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}; to go on: {to_go_on or resume_command()}") from error
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
@@ -124,7 +138,7 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
 
 
-def _resume_command() -> str:
+def resume_command() -> str:
     """The command line as it was given (`sys.argv[1]` is the verb), without passwords; `demo` resumes by itself."""
     verb, *arguments = sys.argv[1:]
     shown = [f"track.uri={masked_uri(a.removeprefix('track.uri='))}" if a.startswith("track.uri=") else a for a in arguments]

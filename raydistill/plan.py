@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydistill.cluster import capacity
+from raydistill.cluster import Kind, capacity
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
@@ -43,6 +43,8 @@ class Part:
     memory: float
     """Bytes each, estimated."""
     does: str
+    kind: Kind | None
+    """Of Ray's processes, where they are placed."""
 
 
 def check(run: Run) -> Lineup:
@@ -137,6 +139,7 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
             run.rollout.gpus,
             engine + width * teacher + run.rollout.kv_cache_mib * 2**20,
             f"{run.rollout.engine}, samples from the teacher",
+            "rollout",
         ),
         Part(
             "learner",
@@ -145,14 +148,17 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
             run.learner.gpus,
             TORCH_BYTES + trained * teacher / run.learner.processes,
             "DeepSpeed ZeRO-3, trains the teacher",
+            "learner",
         ),
-        Part("anchor", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the original teacher"),
-        Part("current", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the calibrated teacher"),
-        Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers"),
+        Part("anchor", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the original teacher", "rollout"),
+        Part(
+            "current", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the calibrated teacher", "rollout"
+        ),
+        Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None),
     ]
     if lineup.proxy is not None:
         memory = TORCH_BYTES + width * lineup.proxy.facts.parameters
-        kinds.append(Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, memory, "scores under the calibration model"))
+        kinds.append(Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, memory, "scores under the calibration model", "rollout"))
     if run.shadows is not None:
         kinds += [_shadow(run.shadows, role) for role in lineup.shadows]
     if run.students is not None and lineup.student is not None:
@@ -160,7 +166,15 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
         logits = _student_logits(run.students.micro_batch_tokens, lineup.student.facts)
         both = 20 * lineup.student.facts.parameters + 4 * teacher + logits
         kinds.append(
-            Part("student", run.students.parallel, run.students.cpus, run.students.gpus, TORCH_BYTES + both, "distils and evaluates")
+            Part(
+                "student",
+                run.students.parallel,
+                run.students.cpus,
+                run.students.gpus,
+                TORCH_BYTES + both,
+                "distils and evaluates",
+                "student",
+            )
         )
     return kinds
 
@@ -183,7 +197,7 @@ def _shadow(shadows: ShadowsConfig, role: Role) -> Part:
     # float32: shadow and twin with gradients and two moments each; copies that score and sample, the served weights, the direction
     logits = 4 * 4 * shadows.micro_batch_tokens * role.facts.embedding_rows
     memory = TORCH_BYTES + (2 * 16 + 4 * 4) * role.facts.parameters + logits
-    return Part("shadow", 1, shadows.cpus, shadows.gpus, memory, f"distils {role.facts.section} as the teacher changes")
+    return Part("shadow", 1, shadows.cpus, shadows.gpus, memory, f"distils {role.facts.section} as the teacher changes", "student")
 
 
 def check_room(kinds: Sequence[Part]) -> None:

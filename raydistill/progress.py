@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -22,8 +22,9 @@ class Advance(Protocol):
 class Console:
     """Progress bars on a terminal; where there is none a line as a phase starts, ten as it goes on, and one as it ends."""
 
-    def __init__(self) -> None:
-        self._rich = RichConsole(stderr=True, highlight=False)
+    def __init__(self, file: IO[str] | None = None) -> None:
+        """Writes to `file` instead of stderr where one is given."""
+        self._rich = RichConsole(file=file, stderr=file is None, highlight=False, width=None if file is None else 200)
 
     def say(self, text: str) -> None:
         self._rich.print(text, markup=False)

@@ -20,7 +20,7 @@ from raydistill.evaluate.evaluation import Evaluation
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
 from raydistill.target import GROUPS, Measure, Scores
-from raydistill.tasks.prompt import Prompt
+from raydistill.tasks.prompt import Prompt, Task
 from raydistill.teachers import collect_traces, fresh_traces
 from raydistill.traces import TraceSet
 
@@ -90,22 +90,39 @@ class Redistiller:
             raise RunError(
                 "knob.target: every trace of the teacher has a special token inside: nothing is left for students to measure it by"
             )
-        return StudentJob(
-            out=out,
-            student=self.student,
-            method=self._method(),
-            seed=seed,
-            task=self.crew.task,
-            prompts=tuple(self.crew.task.prompts("tune")[: self.target.prompts]),
-            samples=self.target.samples,
-            max_new_tokens=self.run.calibration.max_new_tokens,
-            micro_batch_tokens=self.students.micro_batch_tokens,
-            verifier=self.run.verifier,
-            traces=traces.traces,
-        )
+        prompts = self.crew.task.prompts("tune")[: self.target.prompts]
+        return seqkd_job(self.run, self.student, self._method(), out, seed, self.crew.task, prompts, self.target.samples, traces)
 
     def _run(self, jobs: Sequence[StudentJob]) -> list[Evaluation]:
         return run_jobs(jobs, self.students.parallel, self.students.cpus, self.students.gpus)
+
+
+def seqkd_job(
+    run: Run,
+    student: ModelConfig,
+    method: SeqKD,
+    out: Path,
+    seed: int,
+    task: Task,
+    prompts: Sequence[Prompt],
+    samples: int,
+    traces: TraceSet,
+) -> StudentJob:
+    """A student that is distilled on the way, from traces of the teacher of the moment; `student` is settled."""
+    assert run.students is not None  # noqa: S101
+    return StudentJob(
+        out=out,
+        student=student,
+        method=method,
+        seed=seed,
+        task=task,
+        prompts=tuple(prompts),
+        samples=samples,
+        max_new_tokens=run.calibration.max_new_tokens,
+        micro_batch_tokens=run.students.micro_batch_tokens,
+        verifier=run.verifier,
+        traces=traces.traces,
+    )
 
 
 def _score(evaluations: Sequence[Evaluation]) -> float:

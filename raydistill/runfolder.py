@@ -98,12 +98,22 @@ class RunFolder:
         Without `resume`, an unfinished run is refused, so that nothing is mixed up by accident. Raises InputError for that, and
         where another run's config or something else lies there.
         """
+        if not self.is_claimed(run):
+            return False
+        if not self.report.exists() and not resume:
+            raise self.unfinished()
+        return self.report.exists()
+
+    def is_claimed(self, run: Job) -> bool:
+        """Whether this very run was begun here. Raises InputError where another run's config or something else lies here."""
         if not self.config.exists():
             if self.root.exists() and any(self.root.iterdir()):
                 raise InputError(f"--out {self.root}: not empty and not a run's folder; name another")
             return False
         if self.config.read_text() != public_yaml(run):
             raise InputError(f"--out {self.root}: holds a run with another config; name another folder or delete that one")
-        if not self.report.exists() and not resume:
-            raise InputError(f"--out {self.root}: holds an unfinished run; add --resume to go on, or delete it")
-        return self.report.exists()
+        return True
+
+    def unfinished(self) -> InputError:
+        """To be raised where a run may not go on by accident."""
+        return InputError(f"--out {self.root}: holds an unfinished run; add --resume to go on, or delete it")

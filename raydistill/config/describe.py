@@ -17,7 +17,7 @@ def fields(model: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str
     """(dotted name, default, description) of every field, in the order of the config."""
     for name, field in model.model_fields.items():
         parts = list(_models_in(field.annotation))
-        if not parts:
+        if not parts or _takes_other_values(field.annotation):
             yield prefix + name, _default(field), field.description or ""
         for part in parts:
             yield from fields(part, f"{prefix}{name}{_choice(part, len(parts))}.")
@@ -39,6 +39,14 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     elif get_origin(annotation) in (Union, types.UnionType, tuple) or hasattr(annotation, "__metadata__"):
         for argument in get_args(annotation):
             yield from _models_in(argument)
+
+
+def _takes_other_values(annotation: Any) -> bool:
+    """Whether a field that can hold a model can hold something else too, and not only nothing, such as a list."""
+    if hasattr(annotation, "__metadata__"):
+        return _takes_other_values(get_args(annotation)[0])
+    alternatives = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    return any(one is not type(None) and not list(_models_in(one)) for one in alternatives)
 
 
 def _choice(part: type[BaseModel], alternatives: int) -> str:

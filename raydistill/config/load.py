@@ -27,7 +27,14 @@ def load_job(kind: type[AnyJob], path: Path, overrides: Iterable[str] = ()) -> A
     """
     data = _read_yaml(path)
     for override in overrides:
-        _apply(data, override)
+        dotted, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r}: an override looks like knob.eta=-1")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"{override!r}: the value is not valid YAML") from None
+        set_field(data, dotted, value, override)
     return _parse(kind, data, source=str(path))
 
 
@@ -63,38 +70,33 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one dotted field in place; the value is read as YAML."""
-    dotted, equals, text = override.partition("=")
+def set_field(data: dict[str, Any], dotted: str, value: Any, source: str) -> None:
+    """Set a field such as `knob.eta` in place. Raises InputError, naming `source`, where there can be no such field."""
     keys = dotted.split(".")
-    if not equals or not all(keys):
-        raise InputError(f"{override!r}: an override looks like knob.eta=-1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{override!r}: the value is not valid YAML") from None
+    if not all(keys):
+        raise InputError(f"{source!r}: a field looks like knob.eta")
     node: Any = data
     for key in keys[:-1]:
-        node = _child(node, key, override)
+        node = _child(node, key, source)
     if isinstance(node, list):
-        node[_index(node, keys[-1], override)] = value
+        node[_index(node, keys[-1], source)] = value
     else:
         node[keys[-1]] = value
 
 
-def _child(node: Any, key: str, override: str) -> Any:
+def _child(node: Any, key: str, source: str) -> Any:
     if isinstance(node, list):
-        child = node[_index(node, key, override)]
+        child = node[_index(node, key, source)]
     else:
         if node.get(key) is None:
             node[key] = {}
         child = node[key]
     if not isinstance(child, dict | list):
-        raise InputError(f"{override!r}: '{key}' holds {child!r}, which has no fields")
+        raise InputError(f"{source!r}: '{key}' holds {child!r}, which has no fields")
     return child
 
 
-def _index(node: list[Any], key: str, override: str) -> int:
+def _index(node: list[Any], key: str, source: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
-        raise InputError(f"{override!r}: '{key}' must be an index from 0 to {len(node) - 1}")
+        raise InputError(f"{source!r}: '{key}' must be an index from 0 to {len(node) - 1}")
     return int(key)

@@ -20,18 +20,18 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
     The same input gives the same bytes.
     """
     knob = facts.run.knob
-    return _render(
+    return render(
         page.RUN,
         title=f"{report['run']}: {words.setting(report)}",
         setting=words.setting(report),
         report=report,
         claims=words.claims_in_words(report),
         clustering=words.clustering(len(report["seeds"])),
-        scores=_markup(scores_svg(report)),
-        styles=_markup(styles_svg(report)),
-        training=_markup(training_svg(rows, kl_budget=knob.kl_limit)) if any(rows.values()) else None,
-        shadows=_markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
-        target=_markup(target_svg(rows, knob.target.student_ratio)) if knob.target else None,
+        scores=markup(scores_svg(report)),
+        styles=markup(styles_svg(report)),
+        training=markup(training_svg(rows, kl_budget=knob.kl_limit)) if any(rows.values()) else None,
+        shadows=markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
+        target=markup(target_svg(rows, knob.target.student_ratio)) if knob.target else None,
         examples=facts.teacher.examples,
         notes=words.notes(report),
         config=public_yaml(facts.run),
@@ -41,12 +41,12 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
 def knob_curve_html(reports: Sequence[Json]) -> str:
     """The page of several runs, in order of eta. Raises ValueError without a report."""
     ordered = by_eta(reports)
-    return _render(
+    return render(
         page.KNOB,
         title="The knob curve",
         reports=ordered,
         methods=methods(ordered),
-        curve=_markup(knob_curve_svg(ordered)),
+        curve=markup(knob_curve_svg(ordered)),
         ranks=[(method, *_ranks(ordered, method)) for method in methods(ordered)] if len(ordered) > 3 else [],
         claims=[words.claims_in_words(report) for report in ordered],
         notes=[words.notes(report) for report in ordered],
@@ -59,7 +59,7 @@ def _ranks(reports: Sequence[Json], method: str) -> list[float | None]:
     return [spearman(etas, [student["calibrated"][kind]["mean"] for _, student in points]) for kind in ("sampled", "greedy")]
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
     """All that is put in is escaped, unless it is markup of our own."""
     from jinja2 import Environment, StrictUndefined
 
@@ -68,7 +68,8 @@ def _render(template: str, **values: Any) -> str:
     return environment.from_string(template).render(values)
 
 
-def _markup(svg: str | None) -> Any:
+def markup(svg: str | None) -> Any:
+    """A picture, to be put into a page as it is; None stays None."""
     from markupsafe import Markup
 
     return None if svg is None else Markup(svg)  # noqa: S704 - drawn by matplotlib, which escapes texts

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from raydistill.report.scores import Json
 from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bar, new_figure, to_svg
@@ -12,7 +15,54 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKS = (("o", "-", BLUE), ("s", "--", ORANGE), ("^", "-.", GREEN), ("v", ":", PURPLE))
+_MARKERS, _LINES, _COLOURS = "os^vPX<>", ("-", "--", "-.", ":"), (BLUE, ORANGE, GREEN, PURPLE)
+_WIDTH = 10.4
+"""Of the picture, in inches."""
+_INCH = 12.5
+"""Characters of a legend to an inch."""
+_HANDLE = 6
+"""Characters that a line's sample in the legend and the gap beside it take the room of."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a line is told from others."""
+
+    marker: str
+    line: str
+    colour: str
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """Scores against eta, joined."""
+
+    label: str
+    mark: Mark
+    points: Sequence[tuple[float, Json]]
+    """(eta, SCORE of report.json), in order of eta."""
+    offset: float = 0.0
+    """How far it is set apart sideways, so that intervals at the same eta do not hide each other: 1 is a little more than their width."""
+    bare: bool = False
+    """Means alone, as of a control."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a teacher moved, against eta."""
+
+    mark: Mark
+    points: Sequence[tuple[float, float]]
+    """(eta, KL(teacher || original) in nats a sequence), in order of eta."""
+
+
+TEACHER = Mark("D", "-", INK)
+
+
+def mark(index: int) -> Mark:
+    """Different markers for eight lines, and different pairs of marker and line style for 32."""
+    return Mark(_MARKERS[index % 8], _LINES[(index + index // 8) % 4], _COLOURS[index % 4])
 
 
 def by_eta(reports: Sequence[Json]) -> list[Json]:
@@ -39,64 +89,109 @@ def student_points(reports: Sequence[Json], method: str) -> Iterator[tuple[float
 
 def knob_curve_svg(reports: Sequence[Json]) -> str:
     """Students' and teacher's scores, sampled and greedy, and the teacher's KL, against eta. Raises ValueError without a report."""
-    with drawing():
-        return to_svg(_figure(reports), "Scores of students and teacher against eta, sampled and greedy, and the teacher's KL")
-
-
-def _figure(reports: Sequence[Json]) -> Figure:
     if not reports:
         raise ValueError("a knob curve needs at least one report")
-    figure = new_figure(10.4, 4.1)
+    return lines_svg(knob_lines(reports), [Drift(TEACHER, kl_points(reports))])
+
+
+def knob_lines(reports: Sequence[Json]) -> list[Line]:
+    """The teacher, and each method's students and controls."""
+    lines = [Line("teacher", TEACHER, teacher_points(reports))]
+    names = methods(reports)
+    for index, method in enumerate(names):
+        lines += student_lines(reports, method, mark(index), offset=index - (len(names) - 1) / 2)
+    return lines
+
+
+def student_lines(reports: Sequence[Json], method: str, look: Mark, offset: float, suffix: str = "") -> list[Line]:
+    """One method's students and controls; `suffix` follows their labels."""
+    points = list(student_points(reports, method))
+    return [
+        Line(f"{method} student{suffix}", look, [(eta, student["calibrated"]) for eta, student in points], offset),
+        Line(f"{method} control{suffix}", look, [(eta, student["control"]) for eta, student in points], bare=True),
+    ]
+
+
+def teacher_points(reports: Sequence[Json]) -> list[tuple[float, Json]]:
+    """(eta, score of the calibrated teacher)."""
+    return [(float(report["knob"]["eta"]), report["teacher"]["calibrated"]) for report in by_eta(reports)]
+
+
+def kl_points(reports: Sequence[Json]) -> list[tuple[float, float]]:
+    """(eta, KL(teacher || original) in nats a sequence) of the runs where it was measured."""
+    points = [(float(report["knob"]["eta"]), report["teacher"]["kl_per_sequence"]) for report in by_eta(reports)]
+    return [(eta, value) for eta, value in points if value is not None]
+
+
+def lines_svg(lines: Sequence[Line], drifts: Sequence[Drift], about: str = "students and teacher") -> str:
+    """The lines' sampled and greedy scores, and the drifts, in three panels against eta; `about` says whose scores, for the label."""
+    with drawing():
+        return to_svg(_figure(lines, drifts), f"Scores of {about} against eta, sampled and greedy, and the teacher's KL")
+
+
+def _figure(lines: Sequence[Line], drifts: Sequence[Drift]) -> Figure:
+    columns = legend_columns([line.label for line in lines], _WIDTH)
+    figure = new_figure(_WIDTH, 3.9 + 0.2 * math.ceil(len(lines) / columns))
     sampled, greedy, kl = figure.subplots(1, 3, width_ratios=(1, 1, 0.8))
     greedy.sharey(sampled)
     for axes, kind in ((sampled, "sampled"), (greedy, "greedy")):
-        _scores(axes, reports, kind)
+        _scores(axes, lines, kind)
     sampled.set_title("Sampled at temperature 1")
     sampled.set_ylabel("share of right answers")
     greedy.set_title("Greedy")
-    _kl(kl, reports)
-    etas = [float(report["knob"]["eta"]) for report in by_eta(reports)]
+    _kl(kl, drifts)
+    etas = _etas(lines)
     for axes in figure.axes:
         axes.set_xlabel("knob (eta)")
         axes.set_xticks(etas, [eta_text(eta) for eta in etas])
-    handles, labels = sampled.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), handlelength=2.8)
+    legend_below(figure, sampled)
     return figure
 
 
-def _scores(axes: Axes, reports: Sequence[Json], kind: str) -> None:
-    etas = [float(report["knob"]["eta"]) for report in by_eta(reports)]
-    shift = 0.012 * (max(etas) - min(etas))  # so that intervals at the same eta stay apart
-    teacher = [(eta, report["teacher"]["calibrated"][kind]) for eta, report in zip(etas, by_eta(reports), strict=True)]
-    _line(axes, teacher, ("D", "-", INK), "teacher", 0.0)
-    names = methods(reports)
-    for index, method in enumerate(names):
-        points = list(student_points(reports, method))
-        mark = _MARKS[index % len(_MARKS)]
-        _line(
-            axes,
-            [(eta, student["calibrated"][kind]) for eta, student in points],
-            mark,
-            f"{method} student",
-            shift * (index - (len(names) - 1) / 2),
-        )
-        controls = [student["control"][kind]["mean"] for _, student in points]
-        axes.plot([eta for eta, _ in points], controls, color=GREY, lw=1, ls=mark[1], label=f"{method} control")
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The legend of `axes` under the whole figure, in as many columns as there is room for; labels that are too long are folded."""
+    handles, labels = axes.get_legend_handles_labels()
+    width = figure.get_figwidth()
+    folded = [textwrap.fill(label, int(_INCH * width) - _HANDLE) for label in labels]
+    figure.legend(handles, folded, loc="outside lower left", ncols=legend_columns(labels, width), handlelength=2.8)
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many fit side by side into a figure of `width` inches, at least one."""
+    widest = max(map(len, labels)) + _HANDLE
+    return max(1, min(len(labels), int(_INCH * width) // widest))
+
+
+def _etas(lines: Sequence[Line]) -> list[float]:
+    return sorted({eta for line in lines for eta, _ in line.points})
+
+
+def _scores(axes: Axes, lines: Sequence[Line], kind: str) -> None:
+    etas = _etas(lines)
+    shift = 0.012 * (max(etas) - min(etas))
+    for line in lines:
+        _line(axes, line, kind, shift)
     axes.set_ylim(-0.02, 1.04)
 
 
-def _line(axes: Axes, points: Sequence[tuple[float, Json]], mark: tuple[str, str, str], label: str, shift: float) -> None:
-    marker, line, colour = mark
-    etas, means = [eta + shift for eta, _ in points], [score["mean"] for _, score in points]
-    bars = [error_bar(score["ci95"], score["mean"]) for _, score in points]
+def _line(axes: Axes, line: Line, kind: str, shift: float) -> None:
+    look = line.mark
+    etas, means = [eta + shift * line.offset for eta, _ in line.points], [score[kind]["mean"] for _, score in line.points]
+    if line.bare:
+        axes.plot(etas, means, color=GREY, lw=1, ls=look.line, label=line.label)
+        return
+    bars = [error_bar(score[kind]["ci95"], score[kind]["mean"]) for _, score in line.points]
     below, above = ([bar[side][0] for bar in bars] for side in (0, 1))
-    axes.errorbar(etas, means, yerr=[below, above], fmt=marker, ls=line, color=colour, ms=5, lw=1.5, capsize=2.5, label=label)
+    axes.errorbar(etas, means, yerr=[below, above], fmt=look.marker, **_look(look), capsize=2.5, label=line.label)
 
 
-def _kl(axes: Axes, reports: Sequence[Json]) -> None:
-    points = [(report["knob"]["eta"], report["teacher"]["kl_per_sequence"]) for report in by_eta(reports)]
-    known = [(eta, value) for eta, value in points if value is not None]
-    axes.plot([eta for eta, _ in known], [value for _, value in known], "D-", color=INK, ms=5, lw=1.5)
+def _look(look: Mark) -> dict[str, Any]:
+    return {"ls": look.line, "color": look.colour, "mfc": "white" if look.hollow else look.colour, "ms": 5, "lw": 1.5}
+
+
+def _kl(axes: Axes, drifts: Sequence[Drift]) -> None:
+    for drift in drifts:
+        axes.plot([eta for eta, _ in drift.points], [kl for _, kl in drift.points], marker=drift.mark.marker, **_look(drift.mark))
     axes.set_title("KL(teacher || original)")
     axes.set_ylabel("nats a sequence")
     axes.set_ylim(bottom=0)

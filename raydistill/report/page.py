@@ -66,6 +66,27 @@ MACROS = """\
 {%- endmacro %}
 {% macro figure(svg, caption) %}<figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>{% endmacro %}
 {% macro listed(notes) %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endmacro %}
+{% macro report_heads(methods) -%}
+<th>teacher<small>moved by</small></th><th>KL</th>
+{% for method in methods %}<th>{{ method }}<small>sampled</small></th><th>{{ method }}<small>greedy</small></th>
+<th>ratio<small>to control</small></th>{% endfor %}<th>claimed</th>
+{%- endmacro %}
+{% macro report_cells(report, methods) -%}
+<td>{{ report.teacher.calibrated.sampled.mean | number }}<small>{{ report.teacher.difference_ci95 | interval(plus=True) }}</small></td>
+<td>{{ report.teacher.kl_per_sequence | number(2) }}</td>
+{% for method in methods %}{% for student in report.students if student.method == method %}
+{{ score(student.calibrated, "sampled", "strong") }}{{ score(student.calibrated, "greedy") }}
+<td class="strong">×{{ student.ratio | number(2) }}<small>{{ student.ratio_ci95 | interval }}</small></td>
+{% else %}<td colspan="3" class="soft">none</td>{% endfor %}{% endfor %}
+<td>{% for name, holds in report.claims.items() if holds %}{{ name | replace("_", " ") }}{{ ", " if not loop.last }}
+{% else %}–{% endfor %}</td>
+{%- endmacro %}
+{% macro kept_in_mind(title, claims, notes) -%}
+<details><summary>{{ title }}</summary>
+<ul>{% for claim in claims %}
+<li>{{ claim.title }}, {{ "claimed" if claim.holds else "not claimed" }}: {{ claim.sentence }}</li>
+{% endfor %}</ul>{{ listed(notes) }}</details>
+{%- endmacro %}
 """
 
 RUN = (
@@ -168,27 +189,15 @@ distilled from the original teacher. Right: how far the teacher moved.") }}
 
 <h2>Figures</h2>
 <div class="wide"><table>
-<thead><tr><th>eta</th><th>teacher<small>moved by</small></th><th>KL</th>
-{% for method in methods %}<th>{{ method }}<small>sampled</small></th><th>{{ method }}<small>greedy</small></th>
-<th>ratio<small>to control</small></th>{% endfor %}<th>claimed</th></tr></thead>
+<thead><tr><th>eta</th>{{ report_heads(methods) }}</tr></thead>
 <tbody>{% for report in reports %}<tr><th>{{ report.knob.eta | eta }}</th>
-<td>{{ report.teacher.calibrated.sampled.mean | number }}<small>{{ report.teacher.difference_ci95 | interval(plus=True) }}</small></td>
-<td>{{ report.teacher.kl_per_sequence | number(2) }}</td>
-{% for method in methods %}{% set student = (report.students | selectattr("method", "equalto", method) | list | first) %}
-{% if student %}{{ score(student.calibrated, "sampled", "strong") }}{{ score(student.calibrated, "greedy") }}
-<td class="strong">×{{ student.ratio | number(2) }}<small>{{ student.ratio_ci95 | interval }}</small></td>
-{% else %}<td colspan="3" class="soft">none</td>{% endif %}{% endfor %}
-<td>{% for name, holds in report.claims.items() if holds %}{{ name | replace("_", " ") }}{{ ", " if not loop.last }}
-{% else %}–{% endfor %}</td>
-</tr>{% endfor %}</tbody></table></div>
+{{ report_cells(report, methods) }}</tr>{% endfor %}</tbody></table></div>
 {% for method, sampled, greedy in ranks %}<p class="soft">{{ method }}: Spearman's rank correlation of eta with the students' mean score is
 {{ sampled | number(2) }} sampled and {{ greedy | number(2) }} greedy, over {{ reports | length }} values of eta.</p>{% endfor %}
 
 <h2>What to keep in mind</h2>
-{% for report in reports %}<details><summary>eta {{ report.knob.eta | eta }}: {{ report.run }}</summary>
-<ul>{% for claim in claims[loop.index0] %}
-<li>{{ claim.title }}, {{ "claimed" if claim.holds else "not claimed" }}: {{ claim.sentence }}</li>
-{% endfor %}</ul>{{ listed(notes[loop.index0]) }}</details>
+{% for report in reports %}
+{{ kept_in_mind("eta " ~ (report.knob.eta | eta) ~ ": " ~ report.run, claims[loop.index0], notes[loop.index0]) }}
 {% endfor %}
 """
     + FOOT

@@ -21,17 +21,25 @@ def run_jobs(
 ) -> list[Evaluation]:
     """Evaluations of all jobs, in their order. `progress` is called with each as it finishes, in whatever order that is.
 
-    At most `parallel` run at once, each with `num_cpus` and `num_gpus` reserved by Ray, which must be initialised and whose
-    nodes must all see the jobs' folders. A student whose process dies is tried once more. Raises what `run_job` raises, and
-    RunError, naming the student, for anything else; the other students are then stopped, and those already finished stay.
+    Students that are there already are read back, here. At most `parallel` run at once, each with `num_cpus` and `num_gpus` reserved by
+    Ray, which must be initialised and whose nodes must all see the jobs' folders. A student whose process dies is tried once more. Raises
+    what `run_job` raises, and RunError, naming the student, for anything else; the other students are then stopped, and those already
+    finished stay.
     """
     import ray
 
     _require_room(num_cpus, num_gpus)
     start = _remote(num_cpus, num_gpus)
-    waiting = deque(range(len(jobs)))
+    waiting: deque[int] = deque()
     running: dict[Any, int] = {}
     evaluations: dict[int, Evaluation] = {}
+    for index, job in enumerate(jobs):
+        if not job.out.exists():
+            waiting.append(index)
+            continue
+        evaluations[index] = run_job(job)
+        if progress:
+            progress(job, evaluations[index])
     try:
         while waiting or running:
             while waiting and len(running) < parallel:

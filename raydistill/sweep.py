@@ -1,0 +1,206 @@
+"""A sweep: the main job at many settings of the knob, as trials on Ray Tune, and what they come to together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from raydistill.cluster import connect
+from raydistill.config.sweep import Sweep
+from raydistill.errors import InputError, RunError, reason
+from raydistill.files import write_whole
+from raydistill.jobs import resume_command
+from raydistill.models.lineup import Lineup
+from raydistill.plan import BYTES, Part, check, parts, show_plan
+from raydistill.progress import Console
+from raydistill.report.sweep_html import sweep_html
+from raydistill.report.table import sweep_table
+from raydistill.room import Resources, bundles, nodes_of_cluster, room_for, wanted, wanted_and_available
+from raydistill.runfolder import RunFolder
+from raydistill.track.secrets import public_yaml
+from raydistill.trial import Assignment
+from raydistill.trials import Trial, sweep_json, trials_of, unmoved
+
+
+def check_sweep(sweep: Sweep, folder: Path) -> tuple[list[Trial], dict[str, Lineup]]:
+    """The trials, and each one's models. Raises InputError for the first thing that is wrong with any of them."""
+    _beside(sweep)
+    trials = trials_of(sweep, folder)
+    checked: dict[str, Lineup] = {}
+    for trial in trials:
+        key = _models(trial)
+        if key not in checked:
+            checked[key] = check(trial.run)
+    return trials, {trial.id: checked[_models(trial)] for trial in trials}
+
+
+def _beside(sweep: Sweep) -> dict[str, Any] | None:
+    """The sweep that is drawn beside this one. Raises InputError where it cannot be read."""
+    if sweep.sweep.beside is None:
+        return None
+    file = Path(sweep.sweep.beside) / "sweep.json"
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"sweep.beside: {file} cannot be read ({reason(error)}); name the folder of a finished sweep") from None
+    if not isinstance(found, dict) or "trials" not in found:
+        raise InputError(f"sweep.beside: {file} is no sweep's; name the folder of a finished sweep")
+    return found
+
+
+def _models(trial: Trial) -> str:
+    return public_yaml(unmoved(trial.run))
+
+
+def is_complete(sweep: Sweep, folder: Path, trials: Sequence[Trial], resume: bool) -> bool:
+    """Whether this very sweep lies in the folder and nothing is left of it to do. Raises InputError as `RunFolder.is_complete` does."""
+    record = RunFolder(folder, sweep.seeds[0])
+    over = all(trial.is_over() for trial in trials)
+    if record.is_claimed(sweep) and not over and not resume:
+        raise record.unfinished()
+    return over
+
+
+def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, resume: bool) -> None:
+    """Do the trials that are not over; then sweep.json, its page, a table on the terminal.
+
+    Raises RunError where a trial failed, which the next call with `resume` tries again; InputError where there is no room for one.
+    """
+    console = Console()
+    with _alone(folder):
+        if is_complete(sweep, folder, trials, resume):
+            console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
+        else:
+            write_whole(folder / "config.yaml", public_yaml(sweep))
+            started = time.perf_counter()
+            at_once = _do(sweep, trials, lineups, folder, console)
+            _note_seconds(folder, trials, time.perf_counter() - started, at_once)
+        _report(sweep, trials, folder)
+    failed = [trial for trial in trials if trial.status() == "failed"]
+    if failed:
+        names = ", ".join(trial.id for trial in failed)
+        raise RunError(f"{len(failed)} of {len(trials)} trials failed ({names}), see {folder / 'sweep.json'}; to go on: {resume_command()}")
+
+
+def show_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path) -> None:
+    """Print what a sweep would do."""
+    from rich.console import Console as Terminal
+
+    terminal = Terminal()
+    over = sum(trial.is_over() for trial in trials)
+    terminal.print(f"sweep [bold]{sweep.name}[/bold] in {folder}: {len(trials)} trials, {over} of them over", highlight=False)
+    for trial in trials:
+        terminal.print(f"  {trial.id}", markup=False, highlight=False)
+    first = trials[0]
+    terminal.print("each as this one:")
+    show_plan(first.run, lineups[first.id], first.folder.root)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes must not work on one sweep."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"--out {folder}: another process is working on this sweep; wait for it, or name another folder") from None
+
+
+def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> int:
+    """Run what is not over; how many trials ran at once."""
+    scheduler = sweep.sweep.scheduler
+    over = [trial for trial in trials if trial.is_over()]
+    waiting = [trial for trial in trials if trial not in over]
+    for warning in dict.fromkeys(warning for lineup in lineups.values() for warning in lineup.warnings):
+        console.say(f"warning: {warning}")
+    largest = max(lineups[trial.id].teacher.facts.parameters for trial in waiting)
+    connect(weights_bytes=BYTES[sweep.learner.dtype] * largest)
+    needs = {trial.id: _needs(parts(trial.run, lineups[trial.id])) for trial in trials}
+    most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
+    at_once = _at_once([needs[trial.id] for trial in waiting], most)
+    console.say(f"{folder}: {len(waiting)} trials to do, {len(over)} are over, {at_once} at once")
+    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, resume_command()) for trial in trials}
+    from raydistill.tuning import run_trials
+
+    # A scheduler that is new has to be told what became of those that are over.
+    run_trials(
+        [*(over if scheduler else ()), *waiting],
+        assignments,
+        {id_: need.bundles for id_, need in needs.items()},
+        sweep,
+        at_once,
+        folder / "tune",
+        console,
+    )
+    return at_once
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Of one trial."""
+
+    bundles: list[Resources]
+    memory: float
+    """Bytes, estimated."""
+
+
+def _needs(kinds: Sequence[Part]) -> _Needs:
+    """Raises InputError, after a table, where the cluster has no room for them."""
+    from rich.console import Console as Terminal
+
+    processes, nodes = wanted(kinds), nodes_of_cluster()
+    found = bundles(processes, nodes)
+    if found is None:
+        Terminal(file=sys.stderr).print(wanted_and_available(processes, nodes))
+        raise InputError(
+            "sweep: a trial wants more than the cluster has, see the table above; lower the numbers of workers or their 'cpus' and "
+            "'gpus', or use a larger cluster"
+        )
+    return _Needs(found, sum(part.processes * part.memory for part in kinds))
+
+
+def _at_once(needs: Sequence[_Needs], most: int) -> int:
+    """How many of the trials, whichever they are, there is room for.
+
+    Memory is an estimate: it limits how many run side by side, and does not forbid one.
+    """
+    nodes = nodes_of_cluster()
+    by_room = min(room_for(need.bundles, nodes, most) for need in needs)
+    by_memory = int(sum(node.get("memory", 0.0) for node in nodes) / max(need.memory for need in needs))
+    return max(1, min(by_room, by_memory))
+
+
+def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: int) -> None:
+    """Seconds of all attempts at the sweep, and of the trials' own work."""
+    file = folder / "seconds.json"
+    before = json.loads(file.read_text())["total"] if file.exists() else 0.0
+    work = sum(_own_seconds(trial) for trial in trials)
+    write_whole(file, json.dumps({"total": before + total, "trials": work, "at_once": at_once}))
+
+
+def _own_seconds(trial: Trial) -> float:
+    file = trial.folder.root / "seconds.json"
+    return float(json.loads(file.read_text())["total"]) if file.exists() else 0.0
+
+
+def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
+    from rich.console import Console as Terminal
+
+    result: dict[str, Any] = sweep_json(sweep.name, trials)
+    seconds = folder / "seconds.json"
+    if seconds.exists():
+        result["seconds"] = json.loads(seconds.read_text())
+    write_whole(folder / "sweep.json", json.dumps(result, indent=2) + "\n")
+    write_whole(folder / "sweep.html", sweep_html(result, _beside(sweep)))
+    shutil.rmtree(folder / "tune", ignore_errors=True)
+    Terminal().print(sweep_table(result))

@@ -1,0 +1,125 @@
+"""One trial of a sweep in its own process, where Ray Tune has started it: the main job, by actors that are kept for the next trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock
+
+from raydistill.config.run import Run
+from raydistill.config.sweep import ASHA
+from raydistill.crew import Crew
+from raydistill.errors import InputError
+from raydistill.experiment import Experiment
+from raydistill.files import write_whole
+from raydistill.jobs import explained, main_job, tracked
+from raydistill.looks import Looks
+from raydistill.models.lineup import Lineup
+from raydistill.progress import Console
+from raydistill.trials import Trial
+
+PROGRESS = "progress.log"
+"""In the trial's folder: what a person would see on the terminal."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a trial's process is sent."""
+
+    trial: Trial
+    lineup: Lineup
+    scheduler: ASHA | None
+    to_go_on: str
+    """The command that goes on with the sweep."""
+
+    def looks(self) -> Looks | None:
+        """At the trial's students, where there is a scheduler to look."""
+        if self.scheduler is None or self.lineup.student is None:
+            return None
+        return Looks(self.scheduler, self.trial.run, self.lineup.student.config, self.trial.folder.root)
+
+
+class Kept:
+    """The actors of the last trial, for the next one if it wants the same."""
+
+    def __init__(self) -> None:
+        self._crew: Crew | None = None
+        self._made_for: Run | None = None
+
+    def crew(self, run: Run, lineup: Lineup, console: Console) -> Crew:
+        """Actors for a run: those at hand where they fit it, else new ones."""
+        wanted = _without_what_actors_do_not_know(run)
+        if self._crew is None or wanted != self._made_for:
+            self.drop()
+            self._crew, self._made_for = Crew(run, lineup), wanted
+            with console.busy("starting the actors"):
+                self._crew.ready()
+        self._crew.run = run
+        return self._crew
+
+    def drop(self) -> None:
+        """End the actors: what failed among them is not to be met again."""
+        if self._crew is not None:
+            self._crew.shutdown()
+        self._crew = None
+
+
+_kept = Kept()
+
+
+def _without_what_actors_do_not_know(run: Run) -> Run:
+    """Actors are started with neither the knob's setting nor the students'."""
+    return run.model_copy(update={"name": "", "knob": type(run.knob)(), "students": None})
+
+
+def run_trial(config: Mapping[str, Any], assignments: Mapping[str, Assignment]) -> None:
+    """What Ray Tune calls; `config["trial"]` says which. Raises RunError where the trial failed and may be tried again.
+
+    Bad input is reported instead, as `refused`. Where a scheduler ends the trial, SystemExit is raised in one of its reports.
+    """
+    from ray import tune
+
+    assignment = assignments[config["trial"]]
+    trial = assignment.trial
+    trial.folder.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(trial.folder.root.with_suffix(".lock")):  # a sweep that was killed may leave a process that works on for a moment
+        looks = assignment.looks()
+        if looks:
+            looks.repeat()
+        if trial.is_over():
+            tune.report({"over": True})
+            return
+        trial.failed.unlink(missing_ok=True)
+        try:
+            _work(assignment, looks)
+        except InputError as error:
+            write_whole(trial.failed, f"{error}\n")
+            tune.report({"refused": str(error)})
+            return
+        except Exception as error:
+            _kept.drop()
+            write_whole(trial.failed, f"{error}\n")
+            raise
+    tune.report({"over": True})
+
+
+def _work(assignment: Assignment, looks: Looks | None) -> None:
+    trial, lineup = assignment.trial, assignment.lineup
+    with ExitStack() as open_:
+        console = Console(open_.enter_context((trial.folder.root / PROGRESS).open("a", buffering=1, encoding="utf-8")))
+        tracker = open_.enter_context(tracked(trial.run, trial.folder))
+        open_.enter_context(explained(trial.folder, assignment.to_go_on))
+        crew = _kept.crew(trial.run, lineup, console)
+        trial.baselines.parent.mkdir(parents=True, exist_ok=True)
+        with console.busy("what trials share"), FileLock(trial.baselines.with_suffix(".lock")):  # the first makes it, others wait and read
+            Experiment(trial.run, lineup, crew, trial.folder, trial.baselines, console).make_baselines()
+
+        def on_step(seed: int, row: dict[str, Any]) -> None:
+            tracker.log_step(seed, row)
+            if looks:
+                looks.after(seed, row["step"] + 1, crew)
+
+        main_job(trial.run, lineup, crew, trial.folder, trial.baselines, tracker, console, on_step)

@@ -1,0 +1,177 @@
+"""The sweep from the command line: real Ray Tune, vLLM, Ray and DeepSpeed on the demo trio, with few steps."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.e2e.conftest import ENVIRONMENT, TINY, Ended
+
+SMALL = [*TINY, "students.methods=[{method: seqkd, samples: 64, steps: 6}]"]
+TWO = ["--eta=1", "--eta=-1"]
+
+
+def command(*arguments):
+    return [sys.executable, "workflows/sweep.py", *arguments]
+
+
+def sweep(*arguments, timeout=500):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, check=False, env=ENVIRONMENT)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def result(folder):
+    """sweep.json without what differs from run to run."""
+
+    def timeless(node):
+        if isinstance(node, dict):
+            return {key: timeless(value) for key, value in node.items() if key != "seconds"}
+        return [timeless(value) for value in node] if isinstance(node, list) else node
+
+    return timeless(json.loads((folder / "sweep.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep of two trials that nobody disturbed, and what it said."""
+    out = tmp_path_factory.mktemp("sweep") / "whole"
+    ended = sweep(*SMALL, *TWO, "--out", str(out))
+    assert ended.code == 0, ended.err
+    return out, ended
+
+
+def test_sweep_json_is_as_the_contract_says(finished):
+    trials = json.loads((finished[0] / "sweep.json").read_text())["trials"]
+    assert [(trial["id"], trial["eta"], trial["status"]) for trial in trials] == [("eta-1", -1.0, "done"), ("eta+1", 1.0, "done")]
+    assert [trial["overrides"] for trial in trials] == [{"knob.eta": -1.0}, {"knob.eta": 1.0}]
+    for trial in trials:
+        assert trial["report"] == json.loads((finished[0] / "trials" / trial["id"] / "report.json").read_text())
+        assert trial["report"]["knob"]["eta"] == trial["eta"]
+
+
+def test_a_trial_s_folder_is_that_of_a_run(finished):
+    for name in ("config.yaml", "metrics.jsonl", "report.html", "teacher/model.safetensors", "students/control-seqkd-1/evaluation.json"):
+        assert (finished[0] / "trials" / "eta-1" / name).is_file(), name
+
+
+def test_what_trials_share_is_made_once_and_by_the_same_actors(finished):
+    out, ended = finished
+    assert len([path for path in (out / "baselines").iterdir() if path.is_dir()]) == 1
+    links = [(out / "trials" / id_ / "students" / "control-seqkd-1" / "model.safetensors").stat().st_ino for id_ in ("eta-1", "eta+1")]
+    assert links[0] == links[1]
+    assert ended.err.count("starting the actors ...") == 1
+    assert "eta+1: calibrating, seed 1: 4/4" in ended.err
+    assert not (out / "tune").exists()
+
+
+def test_the_page_and_the_table_name_every_trial(finished):
+    out, ended = finished
+    for text in ((out / "sweep.html").read_text(), ended.out):
+        assert "eta-1" in text
+        assert "eta+1" in text
+
+
+def test_a_finished_sweep_is_not_redone_nor_overwritten(finished):
+    out, _ = finished
+    before = (out / "trials" / "eta-1" / "report.json").stat().st_mtime_ns
+    again = sweep(*SMALL, *TWO, "--out", str(out))
+    assert (again.code, (out / "trials" / "eta-1" / "report.json").stat().st_mtime_ns) == (0, before)
+    assert "complete" in again.err
+    other = sweep(*SMALL, "--eta=2", "--out", str(out))
+    assert other.code == 2
+    assert "another config" in other.err
+
+
+def test_a_cluster_that_is_too_small_is_shown_what_is_wanted_and_what_there_is(tmp_path):
+    ended = sweep(*SMALL, *TWO, "rollout.cpus=500", "--out", str(tmp_path / "big"))
+    assert ended.code == 2
+    assert "500" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_a_sweep_beside_must_be_one(tmp_path):
+    ended = sweep(*SMALL, *TWO, f"sweep.beside={tmp_path}", "--dry-run")
+    assert ended.code == 2
+    assert "sweep.beside" in ended.err
+
+
+@pytest.mark.slow
+def test_sigkill_of_the_driver_then_resume_ends_in_the_same_figures(finished, tmp_path):
+    """At a random moment; no trial that was finished is redone, and no process of the killed one works on."""
+    out = tmp_path / "killed"
+    started = subprocess.Popen(command(*SMALL, *TWO, "--out", str(out)), stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT)
+    time.sleep(random.Random(time.time()).uniform(20, 75))
+    children = psutil.Process(started.pid).children(recursive=True)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/report.json")}
+    assert not [one for one in psutil.wait_procs(children, timeout=60)[1] if "Agent" not in " ".join(one.cmdline())]
+    if not (out / "sweep.json").exists() and (out / "config.yaml").exists():
+        assert sweep(*SMALL, *TWO, "--out", str(out)).code == 2
+    ended = sweep(*SMALL, *TWO, "--out", str(out), "--resume")
+    assert ended.code == 0, ended.err
+    assert result(out) == result(finished[0])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_named_and_tried_again_and_the_others_go_on(tmp_path):
+    """Checks that time out at once end a trial at run time."""
+    out = tmp_path / "failing"
+    arguments = [*SMALL, "--eta=1", "sweep.over={verifier.timeout: [5.0, 1.0e-6]}", "--out", str(out)]
+    ended = sweep(*arguments)
+    assert ended.code == 3
+    assert "1 of 2 trials failed (eta+1-timeout1e-06)" in ended.err.splitlines()[-1]
+    assert "--resume" in ended.err.splitlines()[-1]
+    assert ended.err.count("failed, and is tried again") == 1
+    good, bad = json.loads((out / "sweep.json").read_text())["trials"]
+    assert (good["status"], bad["status"], bad["report"]) == ("done", "failed", None)
+    assert "timed out" in bad["error"]
+    before = (out / "trials" / good["id"] / "report.json").stat().st_mtime_ns
+    assert sweep(*arguments, "--resume").code == 3
+    assert (out / "trials" / good["id"] / "report.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_trial_s_actor_that_dies_costs_no_figure(finished, tmp_path):
+    out = tmp_path / "hurt"
+    started = subprocess.Popen(command(*SMALL, *TWO, "--out", str(out)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    deadline = time.monotonic() + 200
+    while not (out / "trials" / "eta-1" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (learner,) = [one for one in psutil.Process(started.pid).children(recursive=True) if one.name().startswith("ray::LearnerP")]
+    os.kill(learner.pid, signal.SIGKILL)
+    _, err = started.communicate(timeout=400)
+    assert started.returncode == 0, err
+    assert "learner" in next(line for line in err.splitlines() if "tried again" in line)
+    assert result(out) == result(finished[0])
+
+
+@pytest.mark.slow
+def test_asha_stops_what_does_worse_by_its_rule(tmp_path):
+    """One trial at a time: each look is compared with those before it at the same step."""
+    out = tmp_path / "asha"
+    looks = "sweep.scheduler={kind: asha, first_look: 2, students: {samples: 128, steps: 30}, prompts: 64}"
+    ended = sweep(
+        *SMALL, "--eta=-2", "--eta=-1", "--eta=0", "--eta=1", "learner.lr=5e-3", "sweep.trials_at_once=1", looks, "--out", str(out)
+    )
+    assert ended.code == 0, ended.err
+    trials = json.loads((out / "sweep.json").read_text())["trials"]
+    seen = {trial["id"]: json.loads((out / "trials" / trial["id"] / "looks.json").read_text()) for trial in trials}
+    earlier = {"2": [], "4": []}
+    for trial in trials:
+        stopped = False
+        for step, score in seen[trial["id"]].items():
+            assert not stopped
+            stopped = bool(earlier[step]) and score < np.percentile(earlier[step], 50)
+            earlier[step].append(score)
+        assert trial["status"] == ("stopped" if stopped else "done"), trial["id"]
+    assert {"stopped", "done"} == {trial["status"] for trial in trials}
+    assert ended.err.count("starting the actors ...") == 1  # a stopped trial leaves them to the next
