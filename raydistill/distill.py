@@ -21,7 +21,7 @@ from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.measure import measure
 from raydistill.files import write_whole
-from raydistill.jobs import explained, tracked
+from raydistill.jobs import explained, resume_command, tracked
 from raydistill.learner.batch import ZeroSpec
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
@@ -52,7 +52,7 @@ def run_distillation(job: Distill, models: Models, out: Path, resume: bool) -> N
             console.say(f"warning: {warning}")
         connect(weights_bytes=BYTES[job.train.dtype] * models.student.facts.parameters)
         check_room(parts(job, models))
-        with tracked(job, folder) as tracker, explained(folder):
+        with tracked(job, folder) as tracker, explained(folder, resume_command()):
             report = Distillation(job, models, folder, console).run(tracker.log_step)
             write_whole(folder.report, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             tracker.log_report(report, folder.root)

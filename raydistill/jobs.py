@@ -52,7 +52,7 @@ def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool
     with ExitStack() as actors:
         crew: Crew | None = None
         for run, folder in waiting:
-            with tracked(run, folder) as tracker, explained(folder):
+            with tracked(run, folder) as tracker, explained(folder, resume_command()):
                 crew = crew or actors.enter_context(_crew(run, lineup, console))
                 crew.run = run
                 main_job(run, lineup, crew, folder, baselines or folder.root, tracker, console, tracker.log_step)
@@ -113,11 +113,8 @@ def tracked(run: Run | Distill, folder: RunFolder) -> Iterator[Tracker]:
 
 
 @contextmanager
-def explained(folder: RunFolder, to_go_on: str | None = None) -> Iterator[None]:
-    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and how to go on.
-
-    That is the command line of this process, unless `to_go_on` says something else.
-    """
+def explained(folder: RunFolder, to_go_on: str | None) -> Iterator[None]:
+    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and, if told, how to go on."""
     handler = logging.FileHandler(folder.root / "run.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -127,7 +124,8 @@ def explained(folder: RunFolder, to_go_on: str | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         logger.exception("the run failed")
-        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}; to go on: {to_go_on or resume_command()}") from error
+        advice = f"; to go on: {to_go_on}" if to_go_on else ""
+        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}{advice}") from error
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()

@@ -129,7 +129,7 @@ def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folde
     most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
     at_once = _at_once([needs[trial.id] for trial in waiting], most)
     console.say(f"{folder}: {len(waiting)} trials to do, {len(over)} are over, {at_once} at once")
-    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, resume_command()) for trial in trials}
+    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler) for trial in trials}
     from raydistill.tuning import run_trials
 
     # A scheduler that is new has to be told what became of those that are over.

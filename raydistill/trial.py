@@ -32,8 +32,6 @@ class Assignment:
     trial: Trial
     lineup: Lineup
     scheduler: ASHA | None
-    to_go_on: str
-    """The command that goes on with the sweep."""
 
     def looks(self) -> Looks | None:
         """At the trial's students, where there is a scheduler to look."""
@@ -111,7 +109,7 @@ def _work(assignment: Assignment, looks: Looks | None) -> None:
     with ExitStack() as open_:
         console = Console(open_.enter_context((trial.folder.root / PROGRESS).open("a", buffering=1, encoding="utf-8")))
         tracker = open_.enter_context(tracked(trial.run, trial.folder))
-        open_.enter_context(explained(trial.folder, assignment.to_go_on))
+        open_.enter_context(explained(trial.folder, to_go_on=None))
         crew = _kept.crew(trial.run, lineup, console)
         trial.baselines.parent.mkdir(parents=True, exist_ok=True)
         with console.busy("what trials share"), FileLock(trial.baselines.with_suffix(".lock")):  # the first makes it, others wait and read

@@ -44,7 +44,7 @@ def run_trials(
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told below
     shutil.rmtree(work, ignore_errors=True)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, assignments=assignments),
