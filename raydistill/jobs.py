@@ -22,6 +22,8 @@ from raydistill.plan import BYTES, asked, check_room, parts
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
+from raydistill.track.link import SweepLink
+from raydistill.track.marker import RUN_ID, known_run_id
 from raydistill.track.secrets import masked_uri, public_yaml
 from raydistill.track.tracker import Tracker
 
@@ -97,13 +99,16 @@ def main_job(
 
 
 @contextmanager
-def tracked(run: Run | Distill, folder: RunFolder) -> Iterator[Tracker]:
-    """MLflow's record of the run; a resumed run goes on with the one it had. Nothing is written where MLflow cannot be used."""
-    tracker, known = Tracker(run.track), folder.root / "mlflow-run-id"
-    run_id = tracker.start(run, folder.root, known.read_text() if known.exists() else None)
+def tracked(run: Run | Distill, folder: RunFolder, sweep: SweepLink | None = None) -> Iterator[Tracker]:
+    """MLflow's record of the run; a resumed run goes on with the one it had.
+
+    Nothing is written where MLflow cannot be used, but for a trial of a sweep, which goes on without.
+    """
+    tracker = Tracker(run.track)
+    run_id = tracker.start(run, folder.root, known_run_id(folder.root), sweep, required=sweep is None)
     write_whole(folder.config, public_yaml(run))
     if run_id:
-        write_whole(known, run_id)
+        write_whole(folder.root / RUN_ID, run_id)
     try:
         yield tracker
     except BaseException as error:
@@ -139,6 +144,6 @@ def _one_line(error: Exception) -> str:
 def resume_command() -> str:
     """The command line as it was given (`sys.argv[1]` is the verb), without passwords; `demo` resumes by itself."""
     verb, *arguments = sys.argv[1:]
-    shown = [f"track.uri={masked_uri(a.removeprefix('track.uri='))}" if a.startswith("track.uri=") else a for a in arguments]
+    shown = [masked_uri(a) if a.startswith("track") else a for a in arguments]
     resume = [] if verb == "demo" or "--resume" in shown else ["--resume"]
     return shlex.join([str(Path(sys.executable).with_name("raydistill")), verb, *shown, *resume])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.console import Console as Terminal
 
 from raydistill.cluster import connect
 from raydistill.config.sweep import Sweep
@@ -22,11 +23,20 @@ from raydistill.jobs import resume_command
 from raydistill.models.lineup import Lineup
 from raydistill.plan import BYTES, Part, check, parts, show_plan
 from raydistill.progress import Console
+from raydistill.report.sweep_analysis import recommendations
 from raydistill.report.sweep_html import sweep_html
 from raydistill.report.table import sweep_table
 from raydistill.room import Resources, bundles, nodes_of_cluster, room_for, wanted, wanted_and_available
 from raydistill.runfolder import RunFolder
+from raydistill.track import marker
+from raydistill.track.entries import run_params
+from raydistill.track.late import send_unsent
+from raydistill.track.link import SweepLink
+from raydistill.track.marker import known_run_id
 from raydistill.track.secrets import public_yaml
+from raydistill.track.sweep_card import sweep_card
+from raydistill.track.sweep_record import SweepRecord
+from raydistill.track.tracker import Status
 from raydistill.trial import Assignment
 from raydistill.trials import Trial, sweep_json, trials_of, unmoved
 
@@ -79,12 +89,19 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
     with _alone(folder):
         if is_complete(sweep, folder, trials, resume):
             console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
+            if not _is_recorded(sweep, trials, folder):
+                with _recorded(sweep, folder) as record:
+                    _send(sweep, trials, folder, record)
         else:
             write_whole(folder / "config.yaml", public_yaml(sweep))
-            started = time.perf_counter()
-            at_once = _do(sweep, trials, lineups, folder, console)
-            _note_seconds(folder, trials, time.perf_counter() - started, at_once)
-        _report(sweep, trials, folder)
+            with _recorded(sweep, folder) as record:
+                started = time.perf_counter()
+                at_once = _do(sweep, trials, lineups, folder, record, console)
+                _note_seconds(folder, trials, time.perf_counter() - started, at_once)
+                _report(sweep, trials, folder)
+                with console.busy("sending what MLflow has not got yet"):
+                    _send(sweep, trials, folder, record)
+        Terminal().print(sweep_table(_result(folder)))
     failed = [trial for trial in trials if trial.status() == "failed"]
     if failed:
         names = ", ".join(trial.id for trial in failed)
@@ -93,8 +110,6 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
 
 def show_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path) -> None:
     """Print what a sweep would do."""
-    from rich.console import Console as Terminal
-
     terminal = Terminal()
     over = sum(trial.is_over() for trial in trials)
     terminal.print(f"sweep [bold]{sweep.name}[/bold] in {folder}: {len(trials)} trials, {over} of them over", highlight=False)
@@ -116,7 +131,45 @@ def _alone(folder: Path) -> Iterator[None]:
         raise InputError(f"--out {folder}: another process is working on this sweep; wait for it, or name another folder") from None
 
 
-def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> int:
+@contextmanager
+def _recorded(sweep: Sweep, folder: Path) -> Iterator[SweepRecord]:
+    """MLflow's record of the sweep."""
+    record = SweepRecord(sweep.track)
+    record.start(sweep.name, run_params(sweep), folder)
+    try:
+        yield record
+    except BaseException as error:
+        record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    record.end("FINISHED")
+
+
+def _is_recorded(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> bool:
+    """Whether MLflow has it all, by what the folders say."""
+    run_id = known_run_id(folder)
+    if sweep.track.uri is None or run_id is None:
+        return sweep.track.uri is None
+    return all(marker.is_complete(trial.run, trial.folder.root, _link(trial, run_id)) for trial in trials)
+
+
+def _link(trial: Trial, run_id: str | None) -> SweepLink:
+    return SweepLink(run_id, trial.id, trial.overrides)
+
+
+def _send(sweep: Sweep, trials: Sequence[Trial], folder: Path, record: SweepRecord) -> None:
+    """What MLflow was not there to be told, the sweep's curves and pages, and the best teacher for its registry."""
+    result = _result(folder)
+    record.log(result, [folder / "sweep.json", folder / "sweep.html", folder / "config.yaml"])
+    for trial in trials:
+        status: Status = "KILLED" if trial.stopped.exists() else "FAILED"
+        if not send_unsent(trial.run, trial.folder.root, _link(trial, record.run_id), status):
+            return  # it is away, and would be for the others
+    best = recommendations(result["trials"])[0].trial  # of the best student
+    if best is not None:
+        record.register(best, sweep.name, sweep_card(best, sweep.name))
+
+
+def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, record: SweepRecord, console: Console) -> int:
     """Run what is not over; how many trials ran at once."""
     scheduler = sweep.sweep.scheduler
     over = [trial for trial in trials if trial.is_over()]
@@ -129,7 +182,7 @@ def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folde
     most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
     at_once = _at_once([needs[trial.id] for trial in waiting], most)
     console.say(f"{folder}: {len(waiting)} trials to do, {len(over)} are over, {at_once} at once")
-    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler) for trial in trials}
+    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, _link(trial, record.run_id)) for trial in trials}
     from raydistill.tuning import run_trials
 
     # A scheduler that is new has to be told what became of those that are over.
@@ -156,8 +209,6 @@ class _Needs:
 
 def _needs(kinds: Sequence[Part]) -> _Needs:
     """Raises InputError, after a table, where the cluster has no room for them."""
-    from rich.console import Console as Terminal
-
     processes, nodes = wanted(kinds), nodes_of_cluster()
     found = bundles(processes, nodes)
     if found is None:
@@ -193,9 +244,11 @@ def _own_seconds(trial: Trial) -> float:
     return float(json.loads(file.read_text())["total"]) if file.exists() else 0.0
 
 
-def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
-    from rich.console import Console as Terminal
+def _result(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "sweep.json").read_text()))
 
+
+def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     result: dict[str, Any] = sweep_json(sweep.name, trials)
     seconds = folder / "seconds.json"
     if seconds.exists():
@@ -203,4 +256,3 @@ def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     write_whole(folder / "sweep.json", json.dumps(result, indent=2) + "\n")
     write_whole(folder / "sweep.html", sweep_html(result, _beside(sweep)))
     shutil.rmtree(folder / "tune", ignore_errors=True)
-    Terminal().print(sweep_table(result))

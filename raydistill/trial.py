@@ -19,6 +19,7 @@ from raydistill.jobs import explained, main_job, tracked
 from raydistill.looks import Looks
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
+from raydistill.track.link import SweepLink
 from raydistill.trials import Trial
 
 PROGRESS = "progress.log"
@@ -32,6 +33,8 @@ class Assignment:
     trial: Trial
     lineup: Lineup
     scheduler: ASHA | None
+    record: SweepLink
+    """The trial's place in MLflow's record of the sweep."""
 
     def looks(self) -> Looks | None:
         """At the trial's students, where there is a scheduler to look."""
@@ -108,7 +111,7 @@ def _work(assignment: Assignment, looks: Looks | None) -> None:
     trial, lineup = assignment.trial, assignment.lineup
     with ExitStack() as open_:
         console = Console(open_.enter_context((trial.folder.root / PROGRESS).open("a", buffering=1, encoding="utf-8")))
-        tracker = open_.enter_context(tracked(trial.run, trial.folder))
+        tracker = open_.enter_context(tracked(trial.run, trial.folder, assignment.record))
         open_.enter_context(explained(trial.folder, to_go_on=None))
         crew = _kept.crew(trial.run, lineup, console)
         trial.baselines.parent.mkdir(parents=True, exist_ok=True)

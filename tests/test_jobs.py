@@ -8,7 +8,7 @@ import pytest
 from raydistill.config.load import load_run
 from raydistill.demo import at
 from raydistill.errors import InputError
-from raydistill.jobs import _claim, _resume_command
+from raydistill.jobs import _claim, resume_command
 
 DEMO = Path("configs/demo.yaml")
 
@@ -20,11 +20,12 @@ DEMO = Path("configs/demo.yaml")
         (["calibrate", "--resume"], "calibrate --resume"),
         (["demo", "--eta", "1"], "demo --eta 1"),
         (["calibrate", "track.uri=postgresql://me:secret@host/db"], "calibrate 'track.uri=postgresql://me:***@host/db' --resume"),
+        (["sweep", "track={uri: postgresql://me:secret@host/db}"], "sweep 'track={uri: postgresql://me:***@host/db}' --resume"),
     ],
 )
 def test_the_command_that_resumes(given: list[str], shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["workflows/calibrate.py", *given])
-    program, _, rest = _resume_command().partition(" ")
+    program, _, rest = resume_command().partition(" ")
     assert rest == shown
     assert Path(program).is_file()
 

@@ -60,6 +60,7 @@ def test_trials_share_what_does_not_depend_on_how_the_teacher_is_moved(tmp_path)
         (["sweep.over={learner.lr: []}"], ["sweep.over.learner.lr", "at least 1"]),
         (["sweep.over={knob.eta: [1, 2]}"], ["sweep.over", "'knob.eta'", "sweep.eta"]),
         (["sweep.over={sweep.retries: [1, 2]}"], ["sweep.over", "'sweep.retries'"]),
+        (["sweep.over={track.uri: [null]}"], ["sweep.over", "'track.uri'"]),
         (["sweep.scheduler={kind: asha}"], ["asha", "students"]),
         (["sweep.scheduler={kind: asha, first_look: 50}", STUDENTS], ["first_look (50)", "calibration.steps (40)"]),
         (["sweep.scheduler={kind: asha, keep: best}", STUDENTS], ["sweep.scheduler.keep", "'high' or 'low'"]),

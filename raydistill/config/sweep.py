@@ -98,8 +98,8 @@ class SweepConfig(Strict):
     @classmethod
     def _eta_has_its_own_list(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         for field in value:
-            if field in ("knob.eta", "name") or field.partition(".")[0] == "sweep":
-                raise ValueError(f"{field!r} cannot be crossed with eta; its values go into sweep.eta, or it is the sweep's own")
+            if field in ("knob.eta", "name") or field.partition(".")[0] in ("sweep", "track"):
+                raise ValueError(f"{field!r} cannot be crossed with eta: it is the sweep's own; values of eta go into sweep.eta")
         return value
 
 

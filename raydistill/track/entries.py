@@ -24,11 +24,8 @@ class StudentEntry:
 
 
 def run_params(run: Job) -> dict[str, str]:
-    """Every field of the config under its dotted name, a password in the tracking URI masked."""
-    params = dict(_leaves(run.model_dump(mode="json"), "."))
-    if run.track.uri is not None:
-        params["track.uri"] = masked_uri(run.track.uri)
-    return {name: str(value) for name, value in params.items()}
+    """Every field of the config under its dotted name, passwords in URIs masked."""
+    return {name: masked_uri(str(value)) for name, value in _leaves(run.model_dump(mode="json"), ".")}
 
 
 def step_metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -64,24 +61,31 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, di
 def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     """Scores, ratios, claims (1 or 0) and seconds: `teacher/calibrated/sampled`, `students/seqkd/ratio`, `claims/collapse`, ...
 
+    Beside them `eta`, where the run set it: MLflow sorts by a metric as by a number, by a param as by a text.
     Intervals and counts stay in report.json: MLflow would draw a chart of each.
     """
     parts = {name: report[name] for name in ("teacher", "baselines", "claims", "base", "student", "target", "seconds") if name in report}
     students = {student["method"]: student for student in report.get("students", [])}
-    return _numbers(parts | {"students": students})
+    return _numbers(parts | {"students": students} | _set_eta(report))
 
 
 def student_entries(report: Mapping[str, Any]) -> Iterator[StudentEntry]:
     """The student of every method and seed of the main job, from the calibrated teacher and, as its control, from the original one."""
+    eta = _set_eta(report)
     for student in report.get("students", []):
-        eta = str(report["knob"]["eta"])
         for row in student["per_seed"]:
             for teacher, group in (("calibrated", "calibrated"), ("original", "control")):
-                metrics = {"sampled": row[group], "greedy": row[f"{group}_greedy"]}
+                metrics = eta | {"sampled": row[group], "greedy": row[f"{group}_greedy"]}
                 if group == "calibrated" and row["control"]:
                     metrics["ratio"] = row["calibrated"] / row["control"]
                 name = f"{student['method']}-{row['seed']}" if group == "calibrated" else f"control-{student['method']}-{row['seed']}"
-                yield StudentEntry(name, {"method": student["method"], "seed": str(row["seed"]), "eta": eta, "teacher": teacher}, metrics)
+                params = {"method": student["method"], "seed": str(row["seed"]), "eta": str(report["knob"]["eta"]), "teacher": teacher}
+                yield StudentEntry(name, params, metrics)
+
+
+def _set_eta(report: Mapping[str, Any]) -> dict[str, float]:
+    """Nothing where a target moves it, which is in the steps then, or for a distillation."""
+    return {"eta": report["knob"]["eta"]} if "knob" in report and "target" not in report else {}
 
 
 def _numbers(tree: Any) -> dict[str, float]:

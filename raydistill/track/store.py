@@ -92,14 +92,29 @@ class Store:
         self._client.update_run(run_id, status="RUNNING")
         return True
 
-    def child(self, parent: str, name: str, kind: str, params: Mapping[str, str]) -> str:
+    def child(self, parent: str, name: str, kind: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """The id of the run of this name nested under `parent`: made if it is missing, set to running again if it is there."""
-        tags = {"mlflow.parentRunId": parent, "raydistill.kind": kind, "raydistill.child": name}
-        found = self._search(" and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items()))
-        if not found:
-            return self.open(name, tags, params)
-        self._client.update_run(found[0], status="RUNNING")
-        return found[0]
+        marks = _marks(parent, name, kind)
+        found = self.find(marks)
+        if found is None:
+            return self.open(name, {**tags, **marks}, params)
+        self._client.update_run(found, status="RUNNING")
+        self._tag(found, tags)
+        self.log_params(found, params)
+        return found
+
+    def nest(self, run_id: str, parent: str, name: str, kind: str, tags: Mapping[str, str]) -> None:
+        """Make a run that is there what `child` would have made."""
+        self._tag(run_id, {**tags, **_marks(parent, name, kind)})
+
+    def find(self, tags: Mapping[str, str]) -> str | None:
+        """The newest run with these tags."""
+        return next(iter(self._search(" and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items()))), None)
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def steps(self, run_id: str, metric: str) -> set[int]:
         """Steps for which a run has the metric."""
@@ -118,6 +133,11 @@ class Store:
         for start in range(0, len(entries), METRICS_A_BATCH):
             self._client.log_batch(run_id, metrics=entries[start : start + METRICS_A_BATCH])
 
+    def log_new_metrics(self, run_id: str, values: Mapping[tuple[str, int], float]) -> None:
+        """Values by name and step, without those of which the run has that step already."""
+        known = {name: self.steps(run_id, name) for name, _ in values}
+        self.log_metrics(run_id, [metric(name, value, step) for (name, step), value in values.items() if step not in known[name]])
+
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self._client.log_text(run_id, text, name)
 
@@ -133,12 +153,45 @@ class Store:
 
     def close_tree(self, run_id: str, status: str) -> None:
         """Close a run and those nested in it that are still open, whichever process opened them."""
-        for child in self._search(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"):
+        for child in self.open_children(run_id):
             self.close(child, status)
         self.close(run_id, status)
 
+    def open_children(self, run_id: str) -> list[str]:
+        return self._search(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
+
+    def artefact(self, run_id: str, name: str) -> str | None:
+        """Where a file or folder among a run's artefacts lies; None where there is none of that name."""
+        if name not in (found.path for found in self._client.list_artifacts(run_id)):
+            return None
+        return f"{self._client.get_run(run_id).info.artifact_uri}/{name}"
+
+    def register(self, model: str, run_id: str, source: str, description: str, tags: Mapping[str, str]) -> bool:
+        """See that a registered model, made if it is missing, has a version of this run; False where MLflow takes no such source."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        if any(version.run_id == run_id for version in self._client.search_model_versions(f"name = '{model}'")):
+            return True
+        try:
+            self._client.create_model_version(model, source, run_id, dict(tags), description=description, await_creation_for=0)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                return False
+            raise
+        return True
+
     def _search(self, terms: str) -> list[str]:
         return [str(run.info.run_id) for run in self._client.search_runs([self._experiment], filter_string=terms)]
+
+
+def _marks(parent: str, name: str, kind: str) -> dict[str, str]:
+    """By which a nested run is known."""
+    return {"mlflow.parentRunId": parent, "raydistill.kind": kind, "raydistill.child": name}
 
 
 def metric(name: str, value: float, step: int, timestamp: int | None = None) -> Metric:

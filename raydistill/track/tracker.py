@@ -4,15 +4,15 @@ One run a calibration, tagged `raydistill.kind` = calibration, with its config a
 and one a distillation, of kind distillation.
 Nested in it are a run for each student (kind student) and, where there are several seeds, one for each seed (kind seed), so
 that the seeds' curves lie over one another under the same names. Their mean over seeds goes to the run itself at the end.
+A trial's run is nested in that of its sweep. docs/mlflow.md has the whole.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,9 +20,11 @@ from raydistill.config.distill import Distill
 from raydistill.config.run import Run
 from raydistill.config.track import TrackConfig
 from raydistill.errors import InputError
-from raydistill.runfolder import RunFolder
+from raydistill.track.away import Attempts
 from raydistill.track.entries import mean_over_seeds, report_metrics, run_params, step_metrics, student_entries
-from raydistill.track.secrets import masked_text, masked_uri, public_yaml
+from raydistill.track.link import SweepLink
+from raydistill.track.marker import mark_complete, rows_of
+from raydistill.track.secrets import public_yaml
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -50,36 +52,62 @@ class Tracker:
 
     def __init__(self, config: TrackConfig) -> None:
         self._config = config
+        self._attempt = Attempts(config.uri or "")
         self._store: Store | None = None
         self._run_id = ""
         self._resumed = False
+        self._caught_up = False
         self._seed_runs: dict[int, str] = {}
         self._sent: dict[int, set[int]] = {}
         self._waiting: dict[int, list[tuple[int, list[Metric]]]] = defaultdict(list)
         self._next_flush = 0.0
-        self._warned = False
 
-    def start(self, run: Run | Distill, folder: Path, run_id: str | None = None) -> str | None:
+    def start(
+        self, run: Run | Distill, folder: Path, run_id: str | None = None, sweep: SweepLink | None = None, required: bool = True
+    ) -> str | None:
         """Open a run, or go on with `run_id`, and return its id; None where nothing is recorded.
 
-        A run that is no longer there is replaced by a new one. Raises InputError, naming track.uri, where MLflow cannot be used.
+        A run that is no longer there is replaced by a new one. With `sweep`, the run is nested in the sweep's, and it and its
+        students have the sweep's tags. Where MLflow cannot be used, raises InputError, naming track.uri, or warns if it is not `required`.
         """
         if self._config.uri is None:
             return None
         from raydistill.track import store
 
         store.prepare()
-        self._run = run
+        self._run, self._folder, self._sweep = run, folder, sweep
         try:
-            self._store = store.Store(self._config.uri, self._config.experiment)
-            self._resumed = run_id is not None and self._store.reopen(run_id)
-            tags = {"raydistill.kind": "distillation" if isinstance(run, Distill) else "calibration", "raydistill.folder": str(folder)}
-            self._run_id = run_id if run_id and self._resumed else self._store.open(run.name, tags, run_params(run))
+            opened = store.Store(self._config.uri, self._config.experiment)
+            self._run_id = self._open(opened, run_id)
         except store.failures() as error:
-            raise InputError(self._unusable(error)) from None
-        if run_id and not self._resumed:
-            logger.warning("track.uri: MLflow has no run %s any more; recording goes on in a new one", run_id)
+            if required:
+                raise InputError(self._attempt.unusable(error)) from None
+            self._attempt.warn(error)
+            return None
+        self._store = opened
         return self._run_id
+
+    def _open(self, store: Store, known: str | None) -> str:
+        run, sweep = self._run, self._sweep
+        kind = "distillation" if isinstance(run, Distill) else "calibration"
+        tags = {"raydistill.kind": kind, "raydistill.folder": str(self._folder)} | self._sweeps_tags
+        self._resumed = known is not None and store.reopen(known)
+        if known and self._resumed:
+            if sweep and sweep.run_id:  # the sweep's run may have been made after this one
+                store.nest(known, sweep.run_id, run.name, kind, tags)
+            return known
+        if sweep and sweep.run_id:
+            self._resumed = True  # it may be there, though the folder does not know of it
+            opened = store.child(sweep.run_id, run.name, kind, run_params(run), tags)
+        else:
+            opened = store.open(run.name, tags, run_params(run))
+        if known:
+            logger.warning("track.uri: MLflow has no run %s any more; recording goes on in a new one", known)
+        return opened
+
+    @property
+    def _sweeps_tags(self) -> dict[str, str]:
+        return self._sweep.tags if self._sweep else {}
 
     def log_step(self, seed: int, row: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, of the calibration with `seed`."""
@@ -89,38 +117,52 @@ class Tracker:
         if time.monotonic() >= self._next_flush:
             self._flush(self._store)
 
+    def log_rows(self, folder: Path) -> None:
+        """All that was ever measured in the steps: a process that was killed may not have sent its last ones."""
+        if self._store is None:
+            return
+        for seed, lines in rows_of(folder, self._run).items():
+            self._waiting[seed].clear()
+            for row in lines:
+                self._await(seed, row)
+        self._flush(self._store)
+        self._caught_up = True
+
     def log_report(self, report: Mapping[str, Any], folder: Path) -> None:
         """Final metrics, a nested run for each student, and what lies in the run's folder."""
         if self._store is None:
             return
-        rows = {seed: lines for seed in self._run.seeds if (lines := _rows(folder, self._run, seed))}
-        for seed, lines in rows.items():
-            self._waiting[seed].clear()
-            for row in lines:  # all that was ever measured: a process that was killed may not have sent its last steps
-                self._await(seed, row)
-        self._flush(self._store)
-        self._attempt(self._send_report, self._store, report, folder, rows)
+        self.log_rows(folder)
+        self._caught_up = self._attempt(self._send_report, self._store, report, folder)
 
-    def end(self, status: Status) -> None:
-        """Close the run and what is nested in it."""
+    def end(self, status: Status) -> bool:
+        """Close the run and what is nested in it; whether MLflow has all that lies in the run's folder, which a file there says then."""
         if self._store is None:
-            return
-        self._flush(self._store)
-        self._attempt(self._store.close_tree, self._run_id, status)
+            return False
+        delivered = self._flush(self._store)
+        closed = self._attempt(self._store.close_tree, self._run_id, status)
+        complete = self._caught_up and delivered and closed
+        if complete:
+            mark_complete(self._run, self._folder, self._sweep)
+        return complete
 
     # --- what waits
 
     def _await(self, seed: int, row: Mapping[str, Any]) -> None:
         from raydistill.track.store import metric
 
-        entries = [metric(name, value, row["step"]) for name, value in step_metrics(row).items()]
+        values = step_metrics(row).items()
+        # What a step is known by goes last: a step that was sent in part is then sent again.
+        entries = [metric(name, value, row["step"]) for name, value in sorted(values, key=lambda one: one[0] == _EVERY_STEP_HAS)]
         self._waiting[seed].append((row["step"], entries))
 
-    def _flush(self, store: Store) -> None:
+    def _flush(self, store: Store) -> bool:
+        """Whether nothing waits any more."""
         started = time.monotonic()
         delivered = all(self._attempt(self._send, store, seed, rows) for seed, rows in self._waiting.items())
         now = time.monotonic()
         self._next_flush = now + (FLUSH_SECONDS if delivered else max(RETRY_SECONDS, 10 * (now - started)))
+        return delivered
 
     def _send(self, store: Store, seed: int, rows: list[tuple[int, list[Metric]]]) -> None:
         """A step is sent only once, even if a resumed run makes it again."""
@@ -137,28 +179,33 @@ class Tracker:
             return self._run_id
         if seed not in self._seed_runs:
             params = {"seed": str(seed), "eta": str(self._run.knob.eta)}
-            self._seed_runs[seed] = store.child(self._run_id, f"{self._run.name}-seed-{seed}", "seed", params)
+            self._seed_runs[seed] = store.child(self._run_id, f"{self._run.name}-seed-{seed}", "seed", params, self._sweeps_tags)
         return self._seed_runs[seed]
 
     # --- the end
 
-    def _send_report(self, store: Store, report: Mapping[str, Any], folder: Path, rows: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
+    def _send_report(self, store: Store, report: Mapping[str, Any], folder: Path) -> None:
         from raydistill.track.store import metric
 
-        entries = [metric(name, value, 0) for name, value in report_metrics(report).items()]
+        when = _when(folder)
+        entries = [metric(name, value, 0, when) for name, value in report_metrics(report).items()]
+        rows = rows_of(folder, self._run)
         if len(self._run.seeds) > 1:
             means = mean_over_seeds([row for lines in rows.values() for row in lines])
-            entries += [metric(name, value, step) for step, values in means for name, value in values.items()]
+            entries += [metric(name, value, step, when) for step, values in means for name, value in values.items()]
         store.log_metrics(self._run_id, entries)
-        self._send_students(store, report)
+        self._send_students(store, report, when)
         self._send_artefacts(store, folder)
 
-    def _send_students(self, store: Store, report: Mapping[str, Any]) -> None:
+    def _send_students(self, store: Store, report: Mapping[str, Any], when: int | None) -> None:
         from raydistill.track.store import metric
 
+        sweep = self._sweep
         for student in student_entries(report):
-            run_id = store.child(self._run_id, student.name, "student", student.params)
-            store.log_metrics(run_id, [metric(name, value, 0) for name, value in student.metrics.items()])
+            name = f"{student.name} {sweep.trial}" if sweep else student.name  # what charts of a sweep's students call them
+            params = {**(sweep.params if sweep else {}), **student.params}
+            run_id = store.child(self._run_id, name, "student", params, self._sweeps_tags)
+            store.log_metrics(run_id, [metric(key, value, 0, when) for key, value in student.metrics.items()])
             store.close(run_id, "FINISHED")
 
     def _send_artefacts(self, store: Store, folder: Path) -> None:
@@ -167,39 +214,11 @@ class Tracker:
             if path.exists() and _bytes(path) < LARGEST_MODEL:
                 store.log_path(self._run_id, path)
 
-    # --- failures
 
-    def _attempt(self, action: Callable[..., None], *arguments: Any) -> bool:
-        """Whether MLflow did it; the first time that it does not is warned of."""
-        from raydistill.track.store import failures
-
-        try:
-            action(*arguments)
-        except failures() as error:
-            if not self._warned:
-                logger.warning("%s; the run goes on, and all of it is in its folder", self._unusable(error))
-            self._warned = True
-            return False
-        return True
-
-    def _unusable(self, error: Exception) -> str:
-        uri = str(self._config.uri)
-        cause = _cause(error)
-        why = masked_text(f"{type(cause).__name__}: {cause}", uri)[:300]
-        return f"track.uri {masked_uri(uri)!r}: MLflow cannot be used there ({why}); start its server, or set track.uri=null"
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The system's or the database's own error, where one set off `error`: it says in few words what MLflow says in many."""
-    chain = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
-    return next((one for one in reversed(chain) if isinstance(one, OSError | sqlite3.Error)), error)
-
-
-def _rows(folder: Path, run: Run | Distill, seed: int) -> list[dict[str, Any]]:
-    lines = RunFolder(folder, run.seeds[0]).seed(seed)
-    return lines.rows() if lines.metrics.exists() else []
+def _when(folder: Path) -> int | None:
+    """The report's time in ms since 1970: metrics that are sent again with the same time change nothing."""
+    report = folder / "report.json"
+    return int(report.stat().st_mtime * 1000) if report.exists() else None
 
 
 def _bytes(path: Path) -> int:

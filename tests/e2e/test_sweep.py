@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -38,11 +39,15 @@ def result(folder):
     return timeless(json.loads((folder / "sweep.json").read_text()))
 
 
+def database(out):
+    return f"sqlite:///{out.parent / 'mlflow.db'}"
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A sweep of two trials that nobody disturbed, and what it said."""
     out = tmp_path_factory.mktemp("sweep") / "whole"
-    ended = sweep(*SMALL, *TWO, "--out", str(out))
+    ended = sweep(*SMALL, *TWO, f"track.uri={database(out)}", "--out", str(out))
     assert ended.code == 0, ended.err
     return out, ended
 
@@ -81,12 +86,51 @@ def test_the_page_and_the_table_name_every_trial(finished):
 def test_a_finished_sweep_is_not_redone_nor_overwritten(finished):
     out, _ = finished
     before = (out / "trials" / "eta-1" / "report.json").stat().st_mtime_ns
-    again = sweep(*SMALL, *TWO, "--out", str(out))
+    again = sweep(*SMALL, *TWO, f"track.uri={database(out)}", "--out", str(out))
     assert (again.code, (out / "trials" / "eta-1" / "report.json").stat().st_mtime_ns) == (0, before)
     assert "complete" in again.err
     other = sweep(*SMALL, "--eta=2", "--out", str(out))
     assert other.code == 2
     assert "another config" in other.err
+
+
+def test_mlflow_has_the_sweep_its_trials_and_their_students_and_the_best_teacher(finished):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(database(finished[0]))
+    (experiment,) = client.search_experiments(filter_string="name = 'raydistill'")
+    whole = (finished[0] / "mlflow-run-id").read_text()
+    trials = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{whole}'")
+    assert {run.data.tags["raydistill.trial"] for run in trials} == {"eta-1", "eta+1"}
+    assert {run.info.status for run in trials} == {client.get_run(whole).info.status} == {"FINISHED"}
+    students = client.search_runs([experiment.experiment_id], f"tags.`raydistill.kind` = 'student' and tags.`raydistill.sweep` = '{whole}'")
+    assert {(run.info.run_name, run.data.params["eta"]) for run in students} == {
+        (f"{name} eta{shown}", eta) for name in ("seqkd-1", "control-seqkd-1") for shown, eta in (("-1", "-1.0"), ("+1", "1.0"))
+    }
+    assert {file.path for file in client.list_artifacts(whole)} >= {"sweep.json", "sweep.html", "config.yaml"}
+    kept = [trial for trial in result(finished[0])["trials"] if trial["report"]["claims"]["teacher_kept"]]
+    assert len(client.search_model_versions("name = 'arithmetic'")) == (1 if kept else 0)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_stops_nothing_and_is_told_when_it_is_back(finished, tmp_path):
+    from mlflow import MlflowClient
+
+    from tests.track.server import free_port, serving
+
+    out, port = tmp_path / "away", free_port()
+    arguments = [*SMALL, *TWO, f"track.uri=http://127.0.0.1:{port}", "--out", str(out)]
+    ended = sweep(*arguments)
+    assert ended.code == 0, ended.err
+    assert "MLflow cannot be used there" in ended.err
+    assert result(out) == result(finished[0])
+    with serving(tmp_path, port) as uri:
+        assert sweep(*arguments, "--resume").code == 0
+        client = MlflowClient(uri)
+        (experiment,) = client.search_experiments(filter_string="name = 'raydistill'")
+        runs = client.search_runs([experiment.experiment_id])
+        assert sorted(run.data.tags["raydistill.kind"] for run in runs) == ["calibration"] * 2 + ["student"] * 4 + ["sweep"]
+        assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_a_cluster_that_is_too_small_is_shown_what_is_wanted_and_what_there_is(tmp_path):
@@ -175,3 +219,53 @@ def test_asha_stops_what_does_worse_by_its_rule(tmp_path):
         assert trial["status"] == ("stopped" if stopped else "done"), trial["id"]
     assert {"stopped", "done"} == {trial["status"] for trial in trials}
     assert ended.err.count("starting the actors ...") == 1  # a stopped trial leaves them to the next
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_twenty_starts_and_early_stops_leave_nothing_behind(ray_cluster, tmp_path):
+    """Each trial crosses a field that its actors are started with, so that each starts its own; all but the best are stopped at a look."""
+    import ray
+    from ray._private.state import actors as known_actors  # the public list needs a dashboard
+    from ray.util import placement_group_table
+
+    from raydistill.config.load import load_job
+    from raydistill.config.sweep import Sweep
+    from raydistill.sweep import check_sweep, run_sweep
+
+    coefficients = [round(0.01 * n, 2) for n in range(1, 21)]
+    job = load_job(
+        Sweep,
+        Path("configs/sweep.yaml"),
+        [
+            *SMALL,
+            "rollout.engine=transformers",
+            "sweep.eta=[1]",
+            f"sweep.over={{learner.kl_coef: {coefficients}}}",
+            "sweep.scheduler={kind: asha, first_look: 1, factor: 4, students: {samples: 32, steps: 2}, prompts: 32}",
+            "sweep.trials_at_once=1",
+        ],
+    )
+    used = []
+
+    def note(*_):
+        alive = [actor for actor in known_actors().values() if actor["State"] != "DEAD"]
+        groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+        workers = [one for one in _workers() if one.name().startswith("ray::") and "IDLE" not in one.name()]
+        used.append((len(alive), len(groups), len(workers), sum(one.memory_info().rss for one in _workers()) / 2**20))
+
+    for part in (slice(0, 2), slice(0, 20)):
+        trials, lineups = check_sweep(job, tmp_path / str(part.stop))
+        run_sweep(job, trials[part], lineups, tmp_path / str(part.stop), resume=False)
+        statuses = [trial.status() for trial in trials[part]]
+        time.sleep(15)  # Ray keeps idle processes for a moment
+        note()
+    assert statuses.count("stopped") >= 10, statuses
+    assert ray.is_initialized()
+    (_, _, _, memory_of_two), (actors, groups, workers, memory_of_twenty) = used
+    assert (actors, groups, workers) == (0, 0, 0)
+    assert memory_of_twenty < memory_of_two + 200
+
+
+def _workers():
+    return [one for one in psutil.Process().children(recursive=True) if one.is_running()]

@@ -1,11 +1,14 @@
-"""A real MLflow store on SQLite, made once: that takes some seconds."""
+"""A real MLflow store on SQLite and a real server of another one, each made once: that takes some seconds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.track.server import free_port, serving
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -26,6 +29,13 @@ def client(uri: str) -> MlflowClient:
 
     Store(uri, "made-first")
     return MlflowClient(tracking_uri=uri)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address."""
+    with serving(tmp_path_factory.mktemp("server"), free_port()) as address:
+        yield address
 
 
 @pytest.fixture

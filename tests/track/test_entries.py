@@ -54,6 +54,15 @@ def test_params_are_the_dotted_config_without_secrets() -> None:
     assert yaml.safe_load(public_yaml(run))["track"]["uri"] == "http://me:***@host"
 
 
+def test_eta_is_a_number_unless_a_target_moves_it() -> None:
+    report = report_card(some_facts(-0.5, (1,)))
+    assert report_metrics(report)["eta"] == -0.5
+    assert {entry.metrics["eta"] for entry in student_entries(report)} == {-0.5}
+    moved = report_card(with_target(some_facts(0.0)))
+    assert "eta" not in report_metrics(moved)
+    assert all("eta" not in entry.metrics for entry in student_entries(moved))
+
+
 def test_steps_are_flat_numbers() -> None:
     line = {"step": 3, "task_reward": 0.5, "cal_reward": None, "seconds": {"rollout": 0.1}, "note": "text"}
     assert step_metrics(line) == {"task_reward": 0.5, "seconds/rollout": 0.1}

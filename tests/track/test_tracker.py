@@ -21,6 +21,7 @@ from raydistill.errors import InputError
 from raydistill.report.card import report_card
 from raydistill.report.scores import Json
 from raydistill.track import tracker as module
+from raydistill.track.marker import COMPLETE
 from raydistill.track.tracker import Tracker
 from tests.report.synthetic_facts import run_config, some_facts
 
@@ -86,11 +87,12 @@ def test_one_seed_is_one_run_with_its_students_nested(client: MlflowClient, uri:
     assert calibrated.data.params == {"method": "seqkd", "seed": "4", "eta": "1.0", "teacher": "calibrated"}
     assert control.data.params == {"method": "seqkd", "seed": "4", "eta": "1.0", "teacher": "original"}
     assert calibrated.data.metrics == {
+        "eta": 1.0,
         "sampled": per_seed["calibrated"],
         "greedy": per_seed["calibrated_greedy"],
         "ratio": pytest.approx(per_seed["calibrated"] / per_seed["control"]),
     }
-    assert control.data.metrics == {"sampled": per_seed["control"], "greedy": per_seed["control_greedy"]}
+    assert control.data.metrics == {"eta": 1.0, "sampled": per_seed["control"], "greedy": per_seed["control_greedy"]}
     assert {student.info.status for student in students.values()} == {"FINISHED"}
 
     files = {file.path for file in client.list_artifacts(run_id)} | {file.path for file in client.list_artifacts(run_id, "teacher")}
@@ -140,6 +142,19 @@ def test_a_resumed_run_goes_on_without_gaps_or_repetitions(client: MlflowClient,
     assert [step for step, _ in history(client, seeds[f"{run.name}-seed-1"].info.run_id, "task_reward")] == [0, 1, 2, 3, 4]
     assert len(nested(client, run_id, "student")) == 8
     assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_the_folder_of_a_run_that_mlflow_has_all_of_says_so(client: MlflowClient, uri: str, folder: Path) -> None:
+    tracker, run = tracked(uri, (1,))
+    tracker.start(run, folder)
+    write_rows(folder, [row(0), row(1)])
+    assert tracker.end("FAILED") is False, "steps that were never logged"
+    assert not (folder / COMPLETE).exists()
+    again = Tracker(run.track)
+    again.start(run, folder)
+    again.log_report(report_card(some_facts(1.0, (1,))), folder)
+    assert again.end("FINISHED") is True
+    assert json.loads((folder / COMPLETE).read_text()) == {"sweep": None, "steps": 2, "report": True}
 
 
 def test_reporting_twice_makes_no_second_students(client: MlflowClient, uri: str, folder: Path) -> None:
@@ -223,7 +238,7 @@ def test_mlflow_may_go_away_and_come_back(
         for step in range(1, 4):
             tracker._next_flush = 0.0  # every step is a new attempt
             tracker.log_step(1, row(step))
-        warnings = [record for record in caplog.records if record.name == module.__name__]
+        warnings = [record for record in caplog.records if record.name.startswith("raydistill.track")]
         assert len(warnings) == 1
         assert "the run goes on" in warnings[0].getMessage()
     finally:
@@ -277,6 +292,19 @@ def test_an_unusable_uri_is_an_input_error_of_one_line(tmp_path: Path) -> None:
         assert "\n" not in message
         assert "s3cret" not in message
         assert time.monotonic() - started < 60, uri
+
+
+def test_a_run_that_can_do_without_mlflow_is_warned_once_and_goes_on(
+    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker, run = tracked(_not_a_database(tmp_path), (1,))
+    assert tracker.start(run, folder, required=False) is None
+    tracker.log_step(1, row(0))
+    tracker.log_report(report_card(some_facts(1.0, (1,))), folder)
+    assert tracker.end("FINISHED") is False
+    [warning] = [record.getMessage() for record in caplog.records if record.name.startswith("raydistill.track")]
+    assert "the run goes on" in warning
+    assert not (folder / COMPLETE).exists()
 
 
 def test_null_records_nothing_and_loads_nothing_heavy(tmp_path: Path) -> None:
