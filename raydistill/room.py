@@ -7,9 +7,11 @@ the large ones then wait for ever, though in all there is room enough.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raydistill.cluster import placement
+from raydistill.errors import InputError
 from raydistill.plan import Part
 
 if TYPE_CHECKING:
@@ -20,6 +22,43 @@ Resources = dict[str, float]
 DRIVER: Resources = {"CPU": 0.01}
 """A trial's own process: it holds references and waits."""
 _ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one trial."""
+
+    bundles: list[Resources]
+    memory: float
+    """Bytes, estimated."""
+
+
+def needs_of(parts: Sequence[Part], nodes: Sequence[Mapping[str, float]]) -> Needs:
+    """What a trial of these processes reserves. Raises InputError, after a table on stderr, where there is no room for it.
+
+    Ray must be initialised.
+    """
+    from rich.console import Console
+
+    processes = wanted(parts)
+    found = bundles(processes, nodes)
+    if found is None:
+        Console(stderr=True).print(wanted_and_available(processes, nodes))
+        raise InputError(
+            "sweep: a trial wants more than the cluster has, see the table above; lower the numbers of workers or their 'cpus' and "
+            "'gpus', or use a larger cluster"
+        )
+    return Needs(found, sum(part.processes * part.memory for part in parts))
+
+
+def at_once(needs: Sequence[Needs], nodes: Sequence[Mapping[str, float]], most: int) -> int:
+    """How many of the trials, whichever they are, there is room for, `most` at the most.
+
+    Memory is an estimate: it limits how many run side by side, and does not forbid one.
+    """
+    by_room = min(room_for(need.bundles, nodes, most) for need in needs)
+    by_memory = int(sum(node.get("memory", 0.0) for node in nodes) / max(need.memory for need in needs))
+    return max(1, min(by_room, by_memory))
 
 
 def wanted(parts: Sequence[Part]) -> list[Resources]:

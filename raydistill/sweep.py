@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +20,12 @@ from raydistill.errors import InputError, RunError, reason
 from raydistill.files import write_whole
 from raydistill.jobs import resume_command
 from raydistill.models.lineup import Lineup
-from raydistill.plan import BYTES, Part, check, parts, show_plan
+from raydistill.plan import BYTES, check, parts, show_plan
 from raydistill.progress import Console
 from raydistill.report.sweep_analysis import recommendations
 from raydistill.report.sweep_html import sweep_html
 from raydistill.report.table import sweep_table
-from raydistill.room import Resources, bundles, nodes_of_cluster, room_for, wanted, wanted_and_available
+from raydistill.room import Needs, at_once, needs_of, nodes_of_cluster
 from raydistill.runfolder import RunFolder
 from raydistill.track import marker
 from raydistill.track.entries import run_params
@@ -89,23 +88,32 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
     with _alone(folder):
         if is_complete(sweep, folder, trials, resume):
             console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
+            _report(sweep, trials, folder)  # a process that was killed may not have got to it
             if not _is_recorded(sweep, trials, folder):
                 with _recorded(sweep, folder) as record:
                     _send(sweep, trials, folder, record)
         else:
-            write_whole(folder / "config.yaml", public_yaml(sweep))
-            with _recorded(sweep, folder) as record:
-                started = time.perf_counter()
-                at_once = _do(sweep, trials, lineups, folder, record, console)
-                _note_seconds(folder, trials, time.perf_counter() - started, at_once)
-                _report(sweep, trials, folder)
-                with console.busy("sending what MLflow has not got yet"):
-                    _send(sweep, trials, folder, record)
+            _work(sweep, trials, lineups, folder, console)
         Terminal().print(sweep_table(_result(folder)))
     failed = [trial for trial in trials if trial.status() == "failed"]
     if failed:
         names = ", ".join(trial.id for trial in failed)
         raise RunError(f"{len(failed)} of {len(trials)} trials failed ({names}), see {folder / 'sweep.json'}; to go on: {resume_command()}")
+
+
+def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> None:
+    started = time.perf_counter()
+    for warning in dict.fromkeys(warning for lineup in lineups.values() for warning in lineup.warnings):
+        console.say(f"warning: {warning}")
+    plan = _planned(sweep, trials, lineups)
+    console.say(f"{folder}: {len(plan.waiting)} trials to do, {len(plan.over)} are over, {plan.at_once} at once")
+    write_whole(folder / "config.yaml", public_yaml(sweep))
+    with _recorded(sweep, folder) as record:
+        _do(sweep, plan, lineups, folder / "tune", record, console)
+        _note_seconds(folder, trials, time.perf_counter() - started, plan.at_once)
+        _report(sweep, trials, folder)
+        with console.busy("sending what MLflow has not got yet"):
+            _send(sweep, trials, folder, record)
 
 
 def show_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path) -> None:
@@ -169,66 +177,36 @@ def _send(sweep: Sweep, trials: Sequence[Trial], folder: Path, record: SweepReco
         record.register(best, sweep.name, sweep_card(best, sweep.name))
 
 
-def _do(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, record: SweepRecord, console: Console) -> int:
-    """Run what is not over; how many trials ran at once."""
-    scheduler = sweep.sweep.scheduler
+@dataclass(frozen=True)
+class _Plan:
+    """What of a sweep is to do on the cluster that was joined."""
+
+    waiting: list[Trial]
+    over: list[Trial]
+    needs: dict[str, Needs]
+    at_once: int
+
+
+def _planned(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup]) -> _Plan:
+    """Joins or starts Ray. Raises InputError where there is no room for one of the trials that wait."""
     over = [trial for trial in trials if trial.is_over()]
     waiting = [trial for trial in trials if trial not in over]
-    for warning in dict.fromkeys(warning for lineup in lineups.values() for warning in lineup.warnings):
-        console.say(f"warning: {warning}")
     largest = max(lineups[trial.id].teacher.facts.parameters for trial in waiting)
     connect(weights_bytes=BYTES[sweep.learner.dtype] * largest)
-    needs = {trial.id: _needs(parts(trial.run, lineups[trial.id])) for trial in trials}
+    nodes = nodes_of_cluster()
+    needs = {trial.id: needs_of(parts(trial.run, lineups[trial.id]), nodes) for trial in trials}
     most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
-    at_once = _at_once([needs[trial.id] for trial in waiting], most)
-    console.say(f"{folder}: {len(waiting)} trials to do, {len(over)} are over, {at_once} at once")
-    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, _link(trial, record.run_id)) for trial in trials}
+    return _Plan(waiting, over, needs, at_once([needs[trial.id] for trial in waiting], nodes, most))
+
+
+def _do(sweep: Sweep, plan: _Plan, lineups: dict[str, Lineup], work: Path, record: SweepRecord, console: Console) -> None:
     from raydistill.tuning import run_trials
 
-    # A scheduler that is new has to be told what became of those that are over.
-    run_trials(
-        [*(over if scheduler else ()), *waiting],
-        assignments,
-        {id_: need.bundles for id_, need in needs.items()},
-        sweep,
-        at_once,
-        folder / "tune",
-        console,
-    )
-    return at_once
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """Of one trial."""
-
-    bundles: list[Resources]
-    memory: float
-    """Bytes, estimated."""
-
-
-def _needs(kinds: Sequence[Part]) -> _Needs:
-    """Raises InputError, after a table, where the cluster has no room for them."""
-    processes, nodes = wanted(kinds), nodes_of_cluster()
-    found = bundles(processes, nodes)
-    if found is None:
-        Terminal(file=sys.stderr).print(wanted_and_available(processes, nodes))
-        raise InputError(
-            "sweep: a trial wants more than the cluster has, see the table above; lower the numbers of workers or their 'cpus' and "
-            "'gpus', or use a larger cluster"
-        )
-    return _Needs(found, sum(part.processes * part.memory for part in kinds))
-
-
-def _at_once(needs: Sequence[_Needs], most: int) -> int:
-    """How many of the trials, whichever they are, there is room for.
-
-    Memory is an estimate: it limits how many run side by side, and does not forbid one.
-    """
-    nodes = nodes_of_cluster()
-    by_room = min(room_for(need.bundles, nodes, most) for need in needs)
-    by_memory = int(sum(node.get("memory", 0.0) for node in nodes) / max(need.memory for need in needs))
-    return max(1, min(by_room, by_memory))
+    scheduler = sweep.sweep.scheduler
+    chosen = [*(plan.over if scheduler else ()), *plan.waiting]  # a scheduler that is new has to be told what became of those that are over
+    assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, _link(trial, record.run_id)) for trial in chosen}
+    bundles = {trial.id: plan.needs[trial.id].bundles for trial in chosen}
+    run_trials(chosen, assignments, bundles, sweep, plan.at_once, work, console)
 
 
 def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.room import DRIVER, bundles, room_for, wanted_and_available
+from raydistill.room import DRIVER, Needs, at_once, bundles, room_for, wanted_and_available
 
 amounts = st.sampled_from([0.25, 0.5, 1.0, 1.5])
 bundle = st.fixed_dictionaries({"CPU": amounts}, optional={"GPU": st.sampled_from([0.5, 1.0])})
@@ -68,3 +68,12 @@ def test_the_table_shows_what_is_wanted_beside_what_there_is():
     table = wanted_and_available([{"CPU": 0.5}, {"CPU": 1.0, "GPU": 2.0}], [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}])
     rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
     assert rows == [("CPU", "1.5", "1", "6", "4"), ("GPU", "2", "2", "1", "1")]
+
+
+def test_memory_limits_how_many_run_side_by_side_but_does_not_forbid_one():
+    small, large = Needs([DRIVER, {"CPU": 0.5}], memory=2e9), Needs([DRIVER, {"CPU": 0.5}], memory=9e9)
+    nodes = [{"CPU": 4.0, "memory": 8e9}]
+    assert at_once([small] * 9, nodes, most=9) == 4
+    assert at_once([small, large], nodes, most=9) == 1
+    assert at_once([small] * 9, [{"CPU": 1.1, "memory": 8e9}], most=9) == 2
+    assert at_once([small] * 9, nodes, most=3) == 3
