@@ -22,7 +22,7 @@ from raydistill.jobs import resume_command
 from raydistill.models.lineup import Lineup
 from raydistill.plan import BYTES, check, parts, show_plan
 from raydistill.progress import Console
-from raydistill.report.sweep_analysis import recommendations
+from raydistill.report.sweep_analysis import analysis, recommendations
 from raydistill.report.sweep_html import sweep_html
 from raydistill.report.table import sweep_table
 from raydistill.room import Needs, at_once, needs_of, nodes_of_cluster
@@ -94,7 +94,7 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
                     _send(sweep, trials, folder, record)
         else:
             _work(sweep, trials, lineups, folder, console)
-        Terminal().print(sweep_table(_result(folder)))
+        _show(_result(folder))
     failed = [trial for trial in trials if trial.status() == "failed"]
     if failed:
         names = ", ".join(trial.id for trial in failed)
@@ -114,6 +114,13 @@ def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], fol
         _report(sweep, trials, folder)
         with console.busy("sending what MLflow has not got yet"):
             _send(sweep, trials, folder, record)
+
+
+def _show(result: dict[str, Any]) -> None:
+    terminal = Terminal()
+    terminal.print(sweep_table(result))
+    for one in result["recommendations"]:
+        terminal.print(f"{one['for']}: {one['trial'] or 'none'}. {one['reason']}", markup=False, highlight=False)
 
 
 def show_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path) -> None:
@@ -228,6 +235,7 @@ def _result(folder: Path) -> dict[str, Any]:
 
 def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     result: dict[str, Any] = sweep_json(sweep.name, trials)
+    result |= analysis(result["trials"])
     seconds = folder / "seconds.json"
     if seconds.exists():
         result["seconds"] = json.loads(seconds.read_text())

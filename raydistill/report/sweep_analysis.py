@@ -212,6 +212,34 @@ def recommendations(trials: Sequence[Json]) -> list[Recommendation]:
     return [_recommendation(trials, title, point, reason) for title, point, reason in chosen]
 
 
+def analysis(trials: Sequence[Json]) -> Json:
+    """All of the above for sweep.json: trials by their ids, numbers and nulls; `spearman` and `reversals` as in `ranks` and `reversals`."""
+    fronts = pareto(trials)
+    return {
+        "recommendations": [
+            {"for": one.title, "trial": one.id, "reason": one.reason, "basis": one.basis} for one in recommendations(trials)
+        ],
+        "pareto": {
+            name: [point.trial["id"] for point in front] for name, front in (("open", fronts.open), ("protected", fronts.protected))
+        },
+        "spearman": [
+            {"curve": one.curve, "method": one.method, "etas": one.etas, "sampled": one.sampled, "greedy": one.greedy}
+            for one in ranks(trials)
+        ],
+        "reversals": [
+            {
+                "curve": one.curve,
+                "method": one.method,
+                "trials": [one.below["id"], one.above["id"]],
+                "difference": one.difference,
+                "ci95": None if one.ci95 is None else list(one.ci95),
+                "beyond": one.beyond,
+            }
+            for one in reversals(trials)
+        ],
+    }
+
+
 def _crossed(trials: Sequence[Json]) -> list[str]:
     """Fields other than eta whose values differ between trials, in order of first appearance."""
     fields = dict.fromkeys(field for trial in trials for field in trial["overrides"] if field != "knob.eta")

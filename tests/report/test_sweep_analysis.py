@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from raydistill.report.scores import Json
 from raydistill.report.sweep_analysis import (
     Curve,
     Recommendation,
+    analysis,
     curves,
     first_method,
     pareto,
@@ -349,3 +351,24 @@ def test_reads_what_a_report_card_holds():
     assert [rank.sampled for rank in ranks(trials)] == [pytest.approx(1.0)] * 2
     assert reversals(trials) == []
     assert isinstance(curves(trials)[0], Curve)
+
+
+def test_the_analysis_is_json_that_names_trials_by_their_ids():
+    trials = [
+        done("low", -1.0, student([0.11, 0.12, 0.13]), collapse=True),
+        done("no", 0.0, student([0.4, 0.4, 0.4])),
+        done("high", 1.0, student([0.9, 0.9, 0.9])),
+        done("over", 2.0, student([0.8, 0.79, 0.78])),
+    ]
+    found = json.loads(json.dumps(analysis([*trials, failed("bad", 3.0)]), allow_nan=False))
+    assert [(one["for"], one["trial"]) for one in found["recommendations"]] == list(zip(TITLES, chosen(trials), strict=True))
+    assert found["pareto"] == {"open": ["high"], "protected": ["low"]}
+    assert found["spearman"] == [{"curve": "", "method": "seqkd", "etas": 4, "sampled": pytest.approx(0.8), "greedy": pytest.approx(0.8)}]
+    (fall,) = found["reversals"]
+    assert (fall["trials"], fall["beyond"]) == (["high", "over"], True)
+    assert analysis([]) == {
+        "recommendations": analysis([])["recommendations"],
+        "pareto": {"open": [], "protected": []},
+        "spearman": [],
+        "reversals": [],
+    }
