@@ -63,3 +63,16 @@ def report(folder: Path) -> dict[str, Any]:
     """A run's report without what differs from run to run."""
     data = json.loads((folder / "report.json").read_text())
     return {key: value for key, value in data.items() if key not in ("seconds", "run")}
+
+
+def executed(name: str, parameters: dict[str, Any]) -> str:
+    """Run a notebook in reduced form: its cell of parameters is replaced. What its cells showed, as JSON."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(Path("notebooks") / f"{name}.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    assert all(f"\n{parameter}" in f"\n{cell.source}" for parameter in parameters)  # or they would replace nothing
+    cell.source += "".join(f"\n{parameter} = {value!r}" for parameter, value in parameters.items())
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": "notebooks"}}).execute(env=ENVIRONMENT)
+    return json.dumps([output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs])

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, TINY, Ended
+from tests.e2e.conftest import ENVIRONMENT, TINY, Ended, executed
 
 SMALL = [*TINY, "students.methods=[{method: seqkd, samples: 64, steps: 6}]"]
 TWO = ["--eta=1", "--eta=-1"]
@@ -110,6 +110,12 @@ def test_mlflow_has_the_sweep_its_trials_and_their_students_and_the_best_teacher
     assert {file.path for file in client.list_artifacts(whole)} >= {"sweep.json", "sweep.html", "config.yaml"}
     kept = [trial for trial in result(finished[0])["trials"] if trial["report"]["claims"]["teacher_kept"]]
     assert len(client.search_model_versions("name = 'arithmetic'")) == (1 if kept else 0)
+
+
+def test_the_notebook_compares_the_students_of_a_sweep(finished):
+    shown = executed("02_compare_students", {"TRACKING_URI": database(finished[0])})
+    assert "arithmetic: 4 students at 2 settings of the knob" in shown
+    assert "image/png" in shown
 
 
 @pytest.mark.slow
