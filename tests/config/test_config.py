@@ -14,6 +14,7 @@ from raydistill.config.distill import Distill, DistillMethod
 from raydistill.config.load import dump_run, load_job, load_run, parse_run
 from raydistill.config.run import Run
 from raydistill.config.students import MethodConfig
+from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
 
 STUDENTS = ["students.model.model=demo:student", "students.methods=[{method: seqkd}]"]
@@ -145,7 +146,8 @@ def test_shipped_configs_are_valid():
     paths = sorted(Path("configs").rglob("*.yaml"))
     assert paths
     for path in paths:
-        load_job(Distill if path.name.startswith("distill") else Run, path)
+        kind = next((kind for start, kind in (("distill", Distill), ("sweep", Sweep)) if path.name.startswith(start)), Run)
+        load_job(kind, path)
 
 
 def test_importing_configs_loads_nothing_heavy():
