@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console as Terminal
@@ -22,6 +21,7 @@ from raydistill.jobs import resume_command
 from raydistill.models.lineup import Lineup
 from raydistill.plan import BYTES, check, parts, show_plan
 from raydistill.progress import Console
+from raydistill.report.scores import Json
 from raydistill.report.sweep_analysis import analysis, recommendations
 from raydistill.report.sweep_html import sweep_html
 from raydistill.report.table import sweep_table
@@ -37,22 +37,21 @@ from raydistill.track.sweep_card import sweep_card
 from raydistill.track.sweep_record import SweepRecord
 from raydistill.track.tracker import Status
 from raydistill.trial import Assignment
-from raydistill.trials import Trial, sweep_json, trials_of, unmoved
+from raydistill.trials import Trial, sweep_json, trials_of
 
 
 def check_sweep(sweep: Sweep, folder: Path) -> tuple[list[Trial], dict[str, Lineup]]:
     """The trials, and each one's models. Raises InputError for the first thing that is wrong with any of them."""
     _beside(sweep)
     trials = trials_of(sweep, folder)
-    checked: dict[str, Lineup] = {}
+    checked: dict[Path, Lineup] = {}  # trials that share baselines have the same models and task
     for trial in trials:
-        key = _models(trial)
-        if key not in checked:
-            checked[key] = check(trial.run)
-    return trials, {trial.id: checked[_models(trial)] for trial in trials}
+        if trial.baselines not in checked:
+            checked[trial.baselines] = check(trial.run)
+    return trials, {trial.id: checked[trial.baselines] for trial in trials}
 
 
-def _beside(sweep: Sweep) -> dict[str, Any] | None:
+def _beside(sweep: Sweep) -> Json | None:
     """The sweep that is drawn beside this one. Raises InputError where it cannot be read."""
     if sweep.sweep.beside is None:
         return None
@@ -64,10 +63,6 @@ def _beside(sweep: Sweep) -> dict[str, Any] | None:
     if not isinstance(found, dict) or "trials" not in found:
         raise InputError(f"sweep.beside: {file} is no sweep's; name the folder of a finished sweep")
     return found
-
-
-def _models(trial: Trial) -> str:
-    return public_yaml(unmoved(trial.run))
 
 
 def is_complete(sweep: Sweep, folder: Path, trials: Sequence[Trial], resume: bool) -> bool:
@@ -88,20 +83,21 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
     with _alone(folder):
         if is_complete(sweep, folder, trials, resume):
             console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
-            _report(sweep, trials, folder)  # a process that was killed may not have got to it
+            result = _report(sweep, trials, folder)  # a process that was killed may not have got to it
             if not _is_recorded(sweep, trials, folder):
                 with _recorded(sweep, folder) as record:
-                    _send(sweep, trials, folder, record)
+                    _send(sweep, trials, result, folder, record)
         else:
-            _work(sweep, trials, lineups, folder, console)
-        _show(_result(folder))
+            result = _work(sweep, trials, lineups, folder, console)
+        _show(result)
     failed = [trial for trial in trials if trial.status() == "failed"]
     if failed:
         names = ", ".join(trial.id for trial in failed)
         raise RunError(f"{len(failed)} of {len(trials)} trials failed ({names}), see {folder / 'sweep.json'}; to go on: {resume_command()}")
 
 
-def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> None:
+def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> Json:
+    """The content of sweep.json."""
     started = time.perf_counter()
     for warning in dict.fromkeys(warning for lineup in lineups.values() for warning in lineup.warnings):
         console.say(f"warning: {warning}")
@@ -111,12 +107,13 @@ def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], fol
     with _recorded(sweep, folder) as record:
         _do(sweep, plan, lineups, folder / "tune", record, console)
         _note_seconds(folder, trials, time.perf_counter() - started, plan.at_once)
-        _report(sweep, trials, folder)
+        result = _report(sweep, trials, folder)
         with console.busy("sending what MLflow has not got yet"):
-            _send(sweep, trials, folder, record)
+            _send(sweep, trials, result, folder, record)
+    return result
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: Json) -> None:
     terminal = Terminal()
     terminal.print(sweep_table(result))
     for one in result["recommendations"]:
@@ -161,19 +158,18 @@ def _recorded(sweep: Sweep, folder: Path) -> Iterator[SweepRecord]:
 
 def _is_recorded(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> bool:
     """Whether MLflow has it all, by what the folders say."""
+    if sweep.track.uri is None:
+        return True
     run_id = known_run_id(folder)
-    if sweep.track.uri is None or run_id is None:
-        return sweep.track.uri is None
-    return all(marker.is_complete(trial.run, trial.folder.root, _link(trial, run_id)) for trial in trials)
+    return run_id is not None and all(marker.is_complete(trial.run, trial.folder.root, _link(trial, run_id)) for trial in trials)
 
 
 def _link(trial: Trial, run_id: str | None) -> SweepLink:
     return SweepLink(run_id, trial.id, trial.overrides)
 
 
-def _send(sweep: Sweep, trials: Sequence[Trial], folder: Path, record: SweepRecord) -> None:
+def _send(sweep: Sweep, trials: Sequence[Trial], result: Json, folder: Path, record: SweepRecord) -> None:
     """What MLflow was not there to be told, the sweep's curves and pages, and the best teacher for its registry."""
-    result = _result(folder)
     record.log(result, [folder / "sweep.json", folder / "sweep.html", folder / "config.yaml"])
     for trial in trials:
         status: Status = "KILLED" if trial.stopped.exists() else "FAILED"
@@ -229,12 +225,9 @@ def _own_seconds(trial: Trial) -> float:
     return float(json.loads(file.read_text())["total"]) if file.exists() else 0.0
 
 
-def _result(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "sweep.json").read_text()))
-
-
-def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
-    result: dict[str, Any] = sweep_json(sweep.name, trials)
+def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> Json:
+    """Writes sweep.json, of which this is the content, and the page."""
+    result = sweep_json(sweep.name, trials)
     result |= analysis(result["trials"])
     seconds = folder / "seconds.json"
     if seconds.exists():
@@ -242,3 +235,4 @@ def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     write_whole(folder / "sweep.json", json.dumps(result, indent=2) + "\n")
     write_whole(folder / "sweep.html", sweep_html(result, _beside(sweep)))
     shutil.rmtree(folder / "tune", ignore_errors=True)
+    return result

@@ -18,7 +18,7 @@ from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
 from raydistill.runfolder import RunFolder
 
-_SHAPES = ("optimizer", "lr", "kl_coef", "adam_eps", "max_grad_norm", "clip_low", "clip_high", "importance_cap", "updates_per_step")
+_MOVES = ("optimizer", "lr", "kl_coef", "adam_eps", "max_grad_norm", "clip_low", "clip_high", "importance_cap", "updates_per_step")
 """Fields of the learner that say how a teacher is moved, and nothing of what it was."""
 
 
@@ -102,7 +102,7 @@ def _name(overrides: dict[str, Any]) -> str:
 
 def unmoved(run: Run) -> Run:
     """The run without what says how its teacher is moved. Where two are alike so, controls, baselines and the original are the same."""
-    learner = {name: type(run.learner).model_fields[name].default for name in _SHAPES}
+    learner = {name: type(run.learner).model_fields[name].default for name in _MOVES}
     knob = run.knob.model_copy(update={"eta": 0.0, "kl_budget": type(run.knob).model_fields["kl_budget"].default})
     return run.model_copy(update={"name": "baselines", "knob": knob, "learner": run.learner.model_copy(update=learner)})
 

@@ -18,7 +18,7 @@ from raydistill.report.sweep_html import sweep_html
 from raydistill.report.sweep_plots import curve_svgs, pareto_svg
 from raydistill.report.table import sweep_table
 from tests.report.synthetic_facts import exact, run_config, some_facts, teacher_facts
-from tests.report.test_report_html import Page, loads
+from tests.report.test_report_html import Page, assert_loads_nothing
 
 ATTACK = "</td></svg><script>alert('x')</script><img src=x onerror=alert(1)>&amp;{{ 7*7 }}[red]$x^2$"
 
@@ -64,12 +64,7 @@ def html(sweep: Json) -> str:
 
 def test_loads_nothing(html: str, sweep: Json, crossed: Json) -> None:
     for text in (html, sweep_html(crossed, sweep)):
-        page = Page(text)
-        assert loads(page) == []
-        assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
-        assert "default-src 'none'" in text
-        without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
-        assert not re.search(r"https?://|@import|url\((?!#)", without_namespaces)
+        assert_loads_nothing(text)
 
 
 def test_shows_every_trial_with_its_eta_and_what_became_of_it(html: str, sweep: Json) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from raydistill.track import tracker as module
 from raydistill.track.marker import COMPLETE
 from raydistill.track.tracker import Tracker
 from tests.report.synthetic_facts import run_config, some_facts
+from tests.track.server import free_port, serving
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -260,19 +260,13 @@ def test_a_failed_server_is_left_alone_for_a_while(client: MlflowClient, uri: st
     tracker.end("FINISHED")
 
 
-def _closed_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def _not_a_database(folder: Path) -> str:
     (folder / "notes.txt").write_text("not a database, and long enough to look at " * 20, encoding="utf-8")
     return f"sqlite:///{folder / 'notes.txt'}"
 
 
 def test_an_unusable_uri_is_an_input_error_of_one_line(tmp_path: Path) -> None:
-    port = _closed_port()
+    port = free_port()
     uris = {
         f"http://me:s3cret@127.0.0.1:{port}": "Connection refused",
         f"postgresql://me:s3cret@127.0.0.1:{port}/db": "Connection refused",
@@ -335,27 +329,15 @@ def test_telemetry_is_off(client: MlflowClient) -> None:
 def test_a_server_serves_until_it_is_killed_and_that_does_not_stop_a_run(
     tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    port = _closed_port()
-    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(
-        [*command, "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"],
-        cwd=tmp_path,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        tracker, run = tracked(f"http://127.0.0.1:{port}", (1,))
-        _start_within(120, tracker, run, folder)
+    with serving(tmp_path, free_port()) as uri:
+        tracker, run = tracked(uri, (1,))
+        tracker.start(run, folder)
         tracker.log_step(1, row(0))
         done = Tracker(run.track)
         done.start(run, folder)
         done.log_report(report_card(some_facts(1.0, (1,))), folder)
         done.end("FINISHED")
         assert not caplog.records
-    finally:
-        os.killpg(server.pid, 9)
-        server.wait()
     caplog.set_level(logging.WARNING)
     started = time.monotonic()
     tracker.log_step(1, row(1))
@@ -364,18 +346,6 @@ def test_a_server_serves_until_it_is_killed_and_that_does_not_stop_a_run(
     assert time.monotonic() - started < 90
     assert sum("the run goes on" in record.getMessage() for record in caplog.records) == 1
     assert capfd.readouterr().out == ""
-
-
-def _start_within(seconds: float, tracker: Tracker, run: Run, folder: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            tracker.start(run, folder)
-            return
-        except InputError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
 
 
 def test_the_default_is_a_database_in_the_working_directory() -> None:
