@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from raydistill.cluster import placement
@@ -37,7 +38,8 @@ def run_jobs(
         if not job.out.exists():
             waiting.append(index)
             continue
-        evaluations[index] = run_job(job)
+        with _named(job):
+            evaluations[index] = run_job(job)
         if progress:
             progress(job, evaluations[index])
     try:
@@ -76,15 +78,24 @@ def _remote(num_cpus: float, num_gpus: float) -> Callable[[StudentJob], Any]:
 def _result(reference: Any, job: StudentJob) -> Evaluation:
     import ray
 
+    with _named(job):
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise RunError(f"its process died twice: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextmanager
+def _named(job: StudentJob) -> Iterator[None]:
+    """Errors in it say which student they are about."""
     try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, InputError | RunError):
-            raise type(cause)(f"student {job.out.name}: {cause}") from error
-        raise RunError(f"student {job.out.name} failed with {type(cause).__name__}: {cause}") from error
-    except ray.exceptions.RayError as error:
-        raise RunError(f"student {job.out.name}: its process died twice: {str(error).strip().splitlines()[0]}") from error
+        yield
+    except (InputError, RunError) as error:
+        raise type(error)(f"student {job.out.name}: {error}") from error
+    except Exception as error:
+        raise RunError(f"student {job.out.name} failed with {type(error).__name__}: {error}") from error
 
 
 def _require_room(num_cpus: float, num_gpus: float) -> None:

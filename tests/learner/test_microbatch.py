@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.learner import microbatch
@@ -18,7 +18,6 @@ def _samples(lengths: list[tuple[int, int]]) -> list[Sample]:
     return [Sample((1,) * prompt, (2,) * length, (0.0,) * length, 1.0) for prompt, length in lengths]
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 4), st.integers(1, 60))
 def test_spread_deals_every_sample_once_in_equally_many_passes(lengths: list[tuple[int, int]], world: int, budget: int) -> None:
     samples = _samples(lengths)
@@ -31,7 +30,6 @@ def test_spread_deals_every_sample_once_in_equally_many_passes(lengths: list[tup
     assert plans == microbatch.spread(samples, range(len(samples)), world, budget)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 5))
 def test_split_keeps_order_and_every_token(lengths: list[tuple[int, int]], parts: int) -> None:
     samples = _samples(lengths)

@@ -1,7 +1,7 @@
 """The loss functions against torch.distributions, brute force and by properties."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
@@ -14,7 +14,6 @@ def _log_softmax(logits: list[float]) -> torch.Tensor:
     return torch.log_softmax(torch.tensor(logits, dtype=torch.float64), -1)
 
 
-@settings(deadline=None)
 @given(LOGITS, LOGITS)
 def test_exact_kl_is_that_of_torch_distributions(p: list[float], q: list[float]) -> None:
     log_p, log_q = _log_softmax(p), _log_softmax(q)
@@ -22,7 +21,6 @@ def test_exact_kl_is_that_of_torch_distributions(p: list[float], q: list[float])
     torch.testing.assert_close(losses.kl_exact(log_p[None], log_q[None]), expected[None], rtol=1e-9, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(LOGITS, LOGITS)
 def test_k3_is_never_negative_and_its_mean_is_the_exact_kl(p: list[float], q: list[float]) -> None:
     log_p, log_q = _log_softmax(p), _log_softmax(q)
@@ -31,7 +29,6 @@ def test_k3_is_never_negative_and_its_mean_is_the_exact_kl(p: list[float], q: li
     torch.testing.assert_close((log_p.exp() * k3_V).sum(), losses.kl_exact(log_p, log_q), rtol=1e-9, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(LOGITS)
 def test_every_kl_of_a_distribution_from_itself_is_zero(p: list[float]) -> None:
     log_p = _log_softmax(p)

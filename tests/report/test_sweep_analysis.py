@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -128,7 +128,6 @@ FIGURES = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.9]), st.floats(0,
 
 
 @given(FIGURES)
-@settings(deadline=None)
 def test_the_fronts_are_what_a_loop_over_all_pairs_leaves(figures: list[tuple[float, float]]):
     trials = [done(str(place), float(place), student([low]), teacher=high) for place, (low, high) in enumerate(figures)]
     fronts = pareto([*trials, failed("f", 9.0), done("without", 8.0)])

@@ -150,7 +150,7 @@ def test_repeated_pairs_have_the_same_score(scorer: Start) -> None:
     assert scores[: len(PAIRS)] == scores[len(PAIRS) : 2 * len(PAIRS)] == scores[2 * len(PAIRS) :]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=4))
 def test_any_text_can_be_scored(one_of_each: list[tuple[Scorer, Path]], texts: list[str]) -> None:
     pairs = [("What?", text) for text in texts]

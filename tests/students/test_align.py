@@ -84,7 +84,7 @@ def test_spans_are_those_of_trl(trl: Any, tiling: tuple[str, list[bytes], list[b
     assert [list(span.teacher) for span in spans] == teachers
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(student=KINDS, teacher=KINDS, text=TEXTS, ended=st.booleans())
 def test_spans_of_real_tokenizers(student: str, teacher: str, text: str, ended: bool) -> None:
     """They tile, are the same from the other side, and none could be cut again."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,7 +52,10 @@ def test_fused_jsd_is_that_of_the_logits_whatever_the_chunk(seed: int, beta: flo
 def test_fused_topk_is_that_of_the_logits_whatever_the_chunk(seed: int, beta: float, temperature: float, chunk: int, k: int) -> None:
     inputs = _inputs(seed)
     student_MV, teacher_MV = _logits(inputs)
-    plain = topk_jsd_loss(student_MV, teacher_topk(teacher_MV, k, temperature), beta, temperature)
+    told = teacher_topk(teacher_MV, k, temperature)
+    # Near 0 the tail's logarithm is that of rounding errors, and these differ with the shape of a product.
+    assume(k == VOCABULARY or (1 - told.logprobs_MK.exp().sum(-1)).min() > 1e-5)
+    plain = topk_jsd_loss(student_MV, told, beta, temperature)
     fused = fused_topk_jsd_loss(*inputs, k, beta, temperature, chunk)
     _assert_same(fused.loss, plain.loss, inputs, 1e-10)
     torch.testing.assert_close(fused.mass, plain.mass)

@@ -111,10 +111,7 @@ def test_a_process_that_dies_once_is_made_good(job: Watched) -> None:
 
 
 def test_a_process_that_dies_again_is_an_error_that_names_its_student(job: Watched) -> None:
-    """It dies of comparing digests, which comes before any slow import."""
     doomed = named(job, 1, deaths=9)
-    doomed.out.mkdir()
-    (doomed.out / "job.sha256").write_text("another")
     with pytest.raises(RunError, match=r"^student seqkd-1: its process died twice"):
         run_jobs([doomed], parallel=1, num_cpus=0.5)
     assert len(doomed.visits) == 2
