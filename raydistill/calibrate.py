@@ -36,21 +36,25 @@ def calibrate(
     on_step: Callable[[dict[str, Any]], None],
     original: OriginalTraces = NO_TRACES,
     measure: Measure | None = None,
+    until: int | None = None,
 ) -> None:
     """Calibrate the teacher with one seed and leave it in `folder.teacher`; goes on from the last checkpoint there.
 
-    `original` is for the shadow students, where the run has any; `measure` is for the target, likewise.
+    `original` is for the shadow students, where the run has any; `measure` is for the target, likewise. With `until` at most so many
+    steps are done, and a checkpoint is left instead.
     """
     prompts = crew.task.prompts("train")
     shadows = crew.shadows
-    start = _begin(crew, folder)
+    done = start = _begin(crew, folder)
     loop = ClosedLoop(run, run.knob.target, crew, folder, measure) if run.knob.target and measure else None
     if shadows:
         shadows.begin(seed, start, original, folder.shadows(start) if start else None)
-    for step in range(start, run.calibration.steps):
+    for step in range(start, until or run.calibration.steps):
         if loop and loop.over:
             break
         phases = Phases()
+        if step == start or run.learner.settings(step) != run.learner.settings(step - 1):
+            crew.learner.set(*run.learner.settings(step))
         knob = loop.knob if loop else run.knob
         with phases("rollout"):
             batch = crew.sample(prompts_of_step(prompts, run.calibration.prompts, seed, step), seed=step_seed(seed, step))
@@ -81,13 +85,15 @@ def calibrate(
             row["shadows"] = shadows.row()
         folder.append_row(row)
         on_step(row)
-        if (step + 1) % run.calibration.checkpoint_every == 0:
-            if shadows:
-                shadows.save(folder.shadows(step + 1))
-            crew.learner.save_checkpoint(folder.checkpoint(step + 1))
-            folder.drop_checkpoints_before(step + 1)
+        done = step + 1
+        if done % run.calibration.checkpoint_every == 0:
+            _save(crew, folder, done)
             if loop:
                 loop.drop_worse()
+    if until:
+        if folder.last_checkpoint() != done:
+            _save(crew, folder, done)
+        return
     if loop:
         loop.settle()
     crew.learner.save(folder.teacher)
@@ -123,6 +129,13 @@ def _begin(crew: Crew, folder: SeedFolder) -> int:
     folder.keep_rows(step)
     crew.sync(step)
     return step
+
+
+def _save(crew: Crew, folder: SeedFolder, step: int) -> None:
+    if crew.shadows:
+        crew.shadows.save(folder.shadows(step))
+    crew.learner.save_checkpoint(folder.checkpoint(step))
+    folder.drop_checkpoints_before(step)
 
 
 def _stop_if_unverifiable(batch: StepBatch, run: Run) -> None:

@@ -70,6 +70,12 @@ class Experiment:
             _, traces = self._before()
             self._students(traces, None)
 
+    def calibrate_until(self, steps: int) -> None:
+        """The first seed's calibration, so far or as far as its KL budget lasts, with a checkpoint at the end; after `make_baselines`."""
+        seed = self.run.seeds[0]
+        with self._timed():
+            self._calibrate(seed, self.folder.seed(seed), lambda seed, row: None, steps)
+
     @contextmanager
     def _timed(self) -> Iterator[None]:
         try:
@@ -101,14 +107,16 @@ class Experiment:
             measurement = measure_teacher(self.run, self.crew, seed, measured)
         return measurement, self._traces(seed, folder.root)
 
-    def _calibrate(self, seed: int, folder: SeedFolder, on_step: Callable[[int, dict[str, Any]], None]) -> None:
-        with self.phases("calibrate"), self.console.steps(f"calibrating, seed {seed}", self.run.calibration.steps) as advance:
+    def _calibrate(self, seed: int, folder: SeedFolder, on_step: Callable[[int, dict[str, Any]], None], until: int | None = None) -> None:
+        steps = until or self.run.calibration.steps
+        with self.phases("calibrate"), self.console.steps(f"calibrating, seed {seed}", steps) as advance:
 
             def step_done(row: dict[str, Any]) -> None:
                 on_step(seed, row)
                 advance(row["step"] + 1, f"right {row['task_reward'] or 0:.3f}  KL {row['kl_anchor']:.3f}{_measured(row)}")
 
-            calibrate(self.run, seed, self.crew, folder, step_done, self._for_shadows.get(seed, NO_TRACES), self._for_target.get(seed))
+            original, measure = self._for_shadows.get(seed, NO_TRACES), self._for_target.get(seed)
+            calibrate(self.run, seed, self.crew, folder, step_done, original, measure, until)
         if self.run.knob.target:
             self._say_how_far(seed, outcome(self.run, self.run.knob.target, folder.rows()))
 

@@ -12,7 +12,7 @@ from raydistill.calibrate import prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.students import SeqKD
-from raydistill.config.sweep import ASHA
+from raydistill.config.sweep import ASHA, Looking
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.files import write_whole
@@ -39,22 +39,25 @@ class Looks:
         """Look, if it is time to, at a student of the teacher that was synced last. SystemExit where that ends the trial."""
         if seed != self._run.seeds[0] or str(steps) in self._seen or steps not in look_steps(self._scheduler, self._run.calibration.steps):
             return
-        self._seen[str(steps)] = score = self._look(crew, seed)
+        self._seen[str(steps)] = score = look(self._scheduler, self._run, self._student, crew, self._work)
         write_whole(self._file, json.dumps(self._seen))
         _report(steps, score)
 
-    def _look(self, crew: Crew, seed: int) -> float:
-        assert self._run.students is not None  # noqa: S101
-        method = SeqKD(method="seqkd", **self._scheduler.students.model_dump())
-        traces = fresh_traces(crew, prompts_of_step(crew.task.prompts("train"), method.traces, seed, step=0), seed)
-        if not traces.traces:
-            raise RunError("every trace of the teacher has a special token inside: nothing is left for a student to look at")
-        prompts, samples = crew.task.prompts("tune")[: self._scheduler.prompts], self._run.evaluation.student_samples
-        shutil.rmtree(self._work, ignore_errors=True)  # of a process that was killed
-        job = seqkd_job(self._run, self._student, method, self._work, seed, crew.task, prompts, samples, traces)
-        (evaluation,) = run_jobs([job], 1, self._run.students.cpus, self._run.students.gpus)
-        shutil.rmtree(self._work)
-        return float(np.mean(evaluation.sampled_BG))
+
+def look(looking: Looking, run: Run, student: ModelConfig, crew: Crew, work: Path) -> float:
+    """Score of a student, `student` before, of the teacher that was synced last. `work` is a folder for the time of it."""
+    assert run.students is not None  # noqa: S101
+    seed = run.seeds[0]
+    method = SeqKD(method="seqkd", **looking.students.model_dump())
+    traces = fresh_traces(crew, prompts_of_step(crew.task.prompts("train"), method.traces, seed, step=0), seed)
+    if not traces.traces:
+        raise RunError("every trace of the teacher has a special token inside: nothing is left for a student to look at")
+    prompts, samples = crew.task.prompts("tune")[: looking.prompts], run.evaluation.student_samples
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    job = seqkd_job(run, student, method, work, seed, crew.task, prompts, samples, traces)
+    (evaluation,) = run_jobs([job], 1, run.students.cpus, run.students.gpus)
+    shutil.rmtree(work)
+    return float(np.mean(evaluation.sampled_BG))
 
 
 def look_steps(scheduler: ASHA, steps: int) -> list[int]:

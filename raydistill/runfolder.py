@@ -10,7 +10,7 @@ from typing import Any
 
 from raydistill.config.run import Job
 from raydistill.errors import InputError
-from raydistill.files import write_whole
+from raydistill.files import whole_folder, write_whole
 from raydistill.track.secrets import public_yaml
 
 
@@ -53,6 +53,13 @@ class SeedFolder:
         for older in self.checkpoints.glob("s*-*"):
             if older not in (self.checkpoint(step), self.shadows(step)):
                 shutil.rmtree(older)
+
+    def begin_at(self, other: SeedFolder) -> None:
+        """Take over what another calibration has done, where nothing is done here yet."""
+        if self.last_checkpoint() is None and other.checkpoints.exists():
+            shutil.copy2(other.metrics, self.metrics)
+            with whole_folder(self.checkpoints) as partial:
+                shutil.copytree(other.checkpoints, partial, dirs_exist_ok=True)
 
     def keep_rows(self, count: int) -> None:
         """Drop the lines of steps that will be done again."""

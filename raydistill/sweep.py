@@ -7,15 +7,16 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console as Terminal
 
 from raydistill.cluster import connect
-from raydistill.config.sweep import Sweep
+from raydistill.config.sweep import ASHA, PBT, Sweep
 from raydistill.errors import InputError, RunError, reason
+from raydistill.evolve import FOLDER, RECORD, Leg, evolve, settled
 from raydistill.files import write_whole
 from raydistill.jobs import resume_command
 from raydistill.models.lineup import Lineup
@@ -43,12 +44,18 @@ from raydistill.trials import Trial, sweep_json, trials_of
 def check_sweep(sweep: Sweep, folder: Path) -> tuple[list[Trial], dict[str, Lineup]]:
     """The trials, and each one's models. Raises InputError for the first thing that is wrong with any of them."""
     _beside(sweep)
-    trials = trials_of(sweep, folder)
+    trials = _trials(sweep, folder)
     checked: dict[Path, Lineup] = {}  # trials that share baselines have the same models and task
     for trial in trials:
         if trial.baselines not in checked:
             checked[trial.baselines] = check(trial.run)
     return trials, {trial.id: checked[trial.baselines] for trial in trials}
+
+
+def _trials(sweep: Sweep, folder: Path) -> list[Trial]:
+    """Those of a population with the schedules that were found for them, once they are."""
+    trials, pbt = trials_of(sweep, folder), sweep.sweep.scheduler
+    return settled(sweep, pbt, trials, folder) if isinstance(pbt, PBT) else trials
 
 
 def _beside(sweep: Sweep) -> Json | None:
@@ -90,9 +97,9 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
         else:
             result = _work(sweep, trials, lineups, folder, console)
         _show(result)
-    failed = [trial for trial in trials if trial.status() == "failed"]
+    failed = [trial["id"] for trial in result["trials"] if trial["status"] == "failed"]
     if failed:
-        names = ", ".join(trial.id for trial in failed)
+        names = ", ".join(failed)
         raise RunError(f"{len(failed)} of {len(trials)} trials failed ({names}), see {folder / 'sweep.json'}; to go on: {resume_command()}")
 
 
@@ -105,6 +112,9 @@ def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], fol
     console.say(f"{folder}: {len(plan.waiting)} trials to do, {len(plan.over)} are over, {plan.at_once} at once")
     write_whole(folder / "config.yaml", public_yaml(sweep))
     with _recorded(sweep, folder) as record:
+        if isinstance(sweep.sweep.scheduler, PBT) and not (folder / RECORD).exists():
+            plan = _evolved(sweep, sweep.sweep.scheduler, plan, lineups, folder, console)
+            trials = plan.waiting
         _do(sweep, plan, lineups, folder / "tune", record, console)
         _note_seconds(folder, trials, time.perf_counter() - started, plan.at_once)
         result = _report(sweep, trials, folder)
@@ -151,7 +161,7 @@ def _recorded(sweep: Sweep, folder: Path) -> Iterator[SweepRecord]:
     try:
         yield record
     except BaseException as error:
-        record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        record.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
         raise
     record.end("FINISHED")
 
@@ -202,11 +212,29 @@ def _planned(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup]) 
     return _Plan(waiting, over, needs, at_once([needs[trial.id] for trial in waiting], nodes, most))
 
 
+def _evolved(sweep: Sweep, pbt: PBT, plan: _Plan, lineups: dict[str, Lineup], folder: Path, console: Console) -> _Plan:
+    """The plan with the trials' schedules, which are found first."""
+    from raydistill.tuning import run_trials
+
+    alike = plan.waiting[0].id  # trials differ in nothing that their actors or models know
+
+    def run_legs(legs: Sequence[Leg]) -> None:
+        assignments = {leg.id: Assignment(leg, lineups[alike], pbt, _link(leg, None)) for leg in legs}
+        bundles = {leg.id: plan.needs[alike].bundles for leg in legs}
+        run_trials(legs, assignments, bundles, sweep, plan.at_once, folder / "tune", console)
+
+    evolve(sweep, pbt, plan.waiting, folder, run_legs, console)
+    return replace(plan, waiting=settled(sweep, pbt, plan.waiting, folder))
+
+
 def _do(sweep: Sweep, plan: _Plan, lineups: dict[str, Lineup], work: Path, record: SweepRecord, console: Console) -> None:
     from raydistill.tuning import run_trials
 
     scheduler = sweep.sweep.scheduler
-    chosen = [*(plan.over if scheduler else ()), *plan.waiting]  # a scheduler that is new has to be told what became of those that are over
+    chosen = [
+        *(plan.over if isinstance(scheduler, ASHA) else ()),
+        *plan.waiting,
+    ]  # a scheduler that is new has to be told what became of those that are over
     assignments = {trial.id: Assignment(trial, lineups[trial.id], scheduler, _link(trial, record.run_id)) for trial in chosen}
     bundles = {trial.id: plan.needs[trial.id].bundles for trial in chosen}
     run_trials(chosen, assignments, bundles, sweep, plan.at_once, work, console)
@@ -216,12 +244,12 @@ def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: 
     """Seconds of all attempts at the sweep, and of the trials' own work."""
     file = folder / "seconds.json"
     before = json.loads(file.read_text())["total"] if file.exists() else 0.0
-    work = sum(_own_seconds(trial) for trial in trials)
+    work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("*")])
     write_whole(file, json.dumps({"total": before + total, "trials": work, "at_once": at_once}))
 
 
-def _own_seconds(trial: Trial) -> float:
-    file = trial.folder.root / "seconds.json"
+def _own_seconds(run: Path) -> float:
+    file = run / "seconds.json"
     return float(json.loads(file.read_text())["total"]) if file.exists() else 0.0
 
 
@@ -235,4 +263,6 @@ def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> Json:
     write_whole(folder / "sweep.json", json.dumps(result, indent=2) + "\n")
     write_whole(folder / "sweep.html", sweep_html(result, _beside(sweep)))
     shutil.rmtree(folder / "tune", ignore_errors=True)
+    if all(trial.is_over() for trial in trials):
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return result

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock
 
 from raydistill.config.run import Run
-from raydistill.config.sweep import ASHA
+from raydistill.config.sweep import ASHA, PBT
 from raydistill.crew import Crew
 from raydistill.errors import InputError
+from raydistill.evolve import Leg
 from raydistill.experiment import Experiment
 from raydistill.files import write_whole
 from raydistill.jobs import explained, main_job, tracked
-from raydistill.looks import Looks
+from raydistill.looks import Looks, look
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
+from raydistill.runfolder import RunFolder
 from raydistill.track.link import SweepLink
 from raydistill.trials import Trial
 
@@ -32,13 +34,13 @@ class Assignment:
 
     trial: Trial
     lineup: Lineup
-    scheduler: ASHA | None
+    scheduler: ASHA | PBT | None
     record: SweepLink
     """The trial's place in MLflow's record of the sweep."""
 
     def looks(self) -> Looks | None:
-        """At the trial's students, where there is a scheduler to look."""
-        if self.scheduler is None or self.lineup.student is None:
+        """At the trial's students, where they tell whether it goes on."""
+        if not isinstance(self.scheduler, ASHA) or self.lineup.student is None:
             return None
         return Looks(self.scheduler, self.trial.run, self.lineup.student.config, self.trial.folder.root)
 
@@ -72,8 +74,9 @@ _kept = Kept()
 
 
 def _without_what_actors_do_not_know(run: Run) -> Run:
-    """Actors are started with neither the knob's setting nor the students'."""
-    return run.model_copy(update={"name": "", "knob": type(run.knob)(), "students": None})
+    """Actors are started with neither the knob's setting nor the students', and what the learner steps by is set as it steps."""
+    learner = run.learner.model_copy(update={"lr": 1.0, "kl_coef": 0.0, "schedule": ()})
+    return run.model_copy(update={"name": "", "knob": type(run.knob)(), "students": None, "learner": learner})
 
 
 def run_trial(config: Mapping[str, Any], assignments: Mapping[str, Assignment]) -> None:
@@ -108,15 +111,18 @@ def run_trial(config: Mapping[str, Any], assignments: Mapping[str, Assignment]) 
 
 
 def _work(assignment: Assignment, looks: Looks | None) -> None:
+    trial = assignment.trial
+    with (trial.folder.root / PROGRESS).open("a", buffering=1, encoding="utf-8") as log:
+        if isinstance(trial, Leg):
+            _walk(trial, assignment, Console(log))
+        else:
+            _main_job(assignment, looks, Console(log))
+
+
+def _main_job(assignment: Assignment, looks: Looks | None, console: Console) -> None:
     trial, lineup = assignment.trial, assignment.lineup
-    with ExitStack() as open_:
-        console = Console(open_.enter_context((trial.folder.root / PROGRESS).open("a", buffering=1, encoding="utf-8")))
-        tracker = open_.enter_context(tracked(trial.run, trial.folder, assignment.record))
-        open_.enter_context(explained(trial.folder, to_go_on=None))
-        crew = _kept.crew(trial.run, lineup, console)
-        trial.baselines.parent.mkdir(parents=True, exist_ok=True)
-        with console.busy("what trials share"), FileLock(trial.baselines.with_suffix(".lock")):  # the first makes it, others wait and read
-            Experiment(trial.run, lineup, crew, trial.folder, trial.baselines, console).make_baselines()
+    with tracked(trial.run, trial.folder, assignment.record) as tracker, explained(trial.folder, to_go_on=None):
+        crew = _prepared(trial, lineup, console).crew
 
         def on_step(seed: int, row: dict[str, Any]) -> None:
             tracker.log_step(seed, row)
@@ -124,3 +130,27 @@ def _work(assignment: Assignment, looks: Looks | None) -> None:
                 looks.after(seed, row["step"] + 1, crew)
 
         main_job(trial.run, lineup, crew, trial.folder, trial.baselines, tracker, console, on_step)
+
+
+def _walk(leg: Leg, assignment: Assignment, console: Console) -> None:
+    assert isinstance(assignment.scheduler, PBT)  # noqa: S101
+    assert assignment.lineup.student is not None  # noqa: S101
+    with explained(leg.folder, to_go_on=None):
+        experiment = _prepared(leg, assignment.lineup, console)
+        experiment.calibrate_until(leg.until)
+        student, work = assignment.lineup.student.config, leg.folder.root / "look"
+        with console.busy("looking at a student"):
+            score = look(assignment.scheduler, leg.run, student, experiment.crew, work)
+        write_whole(leg.look, json.dumps({"student": score}))
+
+
+def _prepared(trial: Trial, lineup: Lineup, console: Console) -> Experiment:
+    """With its actors up, what it shares with others made, and what it goes on from in its place."""
+    experiment = Experiment(trial.run, lineup, _kept.crew(trial.run, lineup, console), trial.folder, trial.baselines, console)
+    trial.baselines.parent.mkdir(parents=True, exist_ok=True)
+    with console.busy("what trials share"), FileLock(trial.baselines.with_suffix(".lock")):  # the first makes it, others wait and read
+        experiment.make_baselines()
+    if trial.begins_at:
+        seed = trial.run.seeds[0]
+        trial.folder.seed(seed).begin_at(RunFolder(trial.begins_at, seed).seed(seed))
+    return experiment

@@ -18,7 +18,18 @@ from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
 from raydistill.runfolder import RunFolder
 
-_MOVES = ("optimizer", "lr", "kl_coef", "adam_eps", "max_grad_norm", "clip_low", "clip_high", "importance_cap", "updates_per_step")
+_MOVES = (
+    "optimizer",
+    "lr",
+    "kl_coef",
+    "schedule",
+    "adam_eps",
+    "max_grad_norm",
+    "clip_low",
+    "clip_high",
+    "importance_cap",
+    "updates_per_step",
+)
 """Fields of the learner that say how a teacher is moved, and nothing of what it was."""
 
 
@@ -33,6 +44,8 @@ class Trial:
     folder: RunFolder
     baselines: Path
     """Where lies what it has in common with other trials; see `Experiment`."""
+    begins_at: Path | None = None
+    """Folder of a run from whose last checkpoint the first seed's calibration goes on; from the original teacher if missing."""
 
     @property
     def stopped(self) -> Path:
@@ -58,7 +71,9 @@ class Trial:
         status = self.status()
         report = json.loads(self.folder.report.read_text()) if status == "done" else None
         why = self.failed.read_text().strip() if status == "failed" and self.failed.exists() else None
-        return {"id": self.id, "overrides": self.overrides, "eta": self.run.knob.eta, "status": status, "report": report, "error": why}
+        told = {"id": self.id, "overrides": self.overrides, "eta": self.run.knob.eta, "status": status, "report": report, "error": why}
+        schedule = [change.model_dump(exclude_none=True) for change in self.run.learner.schedule]
+        return told | ({"schedule": schedule} if schedule else {})
 
 
 def trials_of(sweep: Sweep, folder: Path) -> list[Trial]:

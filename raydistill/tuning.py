@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from raydistill.config.sweep import ASHA, Sweep
+from raydistill.config.sweep import ASHA, PBT, Sweep
 from raydistill.files import write_whole
 from raydistill.progress import Console
 from raydistill.room import Resources
@@ -66,9 +66,9 @@ def run_trials(
     ).fit()
 
 
-def _scheduler(asha: ASHA | None, steps: int) -> AsyncHyperBandScheduler | None:
-    """Looks come at Tune's rungs: after `first_look` steps, and after `factor` times as many each time."""
-    if asha is None:
+def _scheduler(asha: ASHA | PBT | None, steps: int) -> AsyncHyperBandScheduler | None:
+    """Looks come at Tune's rungs: after `first_look` steps, and after `factor` times as many each time. Legs of a population all run."""
+    if not isinstance(asha, ASHA):
         return None
     mode = "max" if asha.keep == "high" else "min"
     return AsyncHyperBandScheduler(

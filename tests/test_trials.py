@@ -13,6 +13,7 @@ from raydistill.trials import sweep_json, trials_of, unmoved
 
 MINIMAL = {"name": "s", "teacher": {"model": "demo:teacher"}, "proxy": {"model": "demo:proxy"}}
 STUDENTS = "students={model: {model: 'demo:student'}, methods: [{method: seqkd}]}"
+PBT = [STUDENTS, "sweep.eta=[1]", "sweep.over={learner.lr: [1e-3, 2e-3]}", "sweep.scheduler={kind: pbt}"]
 
 
 def sweep(tmp_path, *overrides):
@@ -63,7 +64,12 @@ def test_trials_share_what_does_not_depend_on_how_the_teacher_is_moved(tmp_path)
         (["sweep.over={track.uri: [null]}"], ["sweep.over", "'track.uri'"]),
         (["sweep.scheduler={kind: asha}"], ["asha", "students"]),
         (["sweep.scheduler={kind: asha, first_look: 50}", STUDENTS], ["first_look (50)", "calibration.steps (40)"]),
-        (["sweep.scheduler={kind: asha, keep: best}", STUDENTS], ["sweep.scheduler.keep", "'high' or 'low'"]),
+        (["sweep.scheduler={kind: asha, keep: best}", STUDENTS], ["sweep.scheduler", "keep", "'high' or 'low'"]),
+        (["sweep.scheduler={kind: pbt}", "sweep.eta=[1]", STUDENTS], ["sweep.over", "learner.lr and learner.kl_coef", "none is given"]),
+        ([*PBT, "sweep.over={seeds: [[1], [2]]}"], ["sweep.over", "learner.lr and learner.kl_coef", "seeds"]),
+        ([*PBT, "sweep.eta=[-1, 1]"], ["sweep.eta", "one eta"]),
+        ([*PBT, "sweep.scheduler.every=50"], ["every (50)", "calibration.steps (40)"]),
+        ([*PBT, "learner.schedule=[{after: 3, lr: 1}]"], ["learner.schedule", "leave it out"]),
         (["knob.target={student_ratio: 0.8}", STUDENTS], ["knob.target", "a sweep sets it"]),
         (["sweep.etas=[1]"], ["'etas'", "did you mean 'eta'"]),
     ],

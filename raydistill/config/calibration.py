@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 from raydistill.config.models import LoraConfig
@@ -96,15 +97,28 @@ class ZeroConfig(Strict):
     """GPUs that Ray reserves for each process."""
 
 
+class Change(Strict):
+    """Other settings of the learner from some step on. What is missing stays as it was."""
+
+    after: PositiveInt
+    """Steps that are done by then."""
+    lr: PositiveFloat | None = None
+    """As `learner.lr`."""
+    kl_coef: NonNegativeFloat | None = None
+    """As `learner.kl_coef`."""
+
+
 class LearnerConfig(ZeroConfig):
     """The policy gradient and the optimiser."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser."""
     lr: PositiveFloat = 5e-4
-    """Learning rate, constant."""
+    """Learning rate, constant but for the schedule."""
     kl_coef: NonNegativeFloat = 0.1
     """Weight of the KL anchor (beta)."""
+    schedule: tuple[Change, ...] = ()
+    """Changes of the two above on the way, in ascending order; none if empty."""
     kl_estimator: Literal["auto", "k3", "exact"] = "auto"
     """KL(teacher || original): per sampled token, or over the whole vocabulary; `auto` is exact up to 1,000 tokens of vocabulary."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -115,3 +129,20 @@ class LearnerConfig(ZeroConfig):
     """Cap of the weight that corrects for the difference between the engine's and the learner's probability of a token."""
     updates_per_step: PositiveInt = 1
     """Optimiser steps on one step's rollouts."""
+
+    @field_validator("schedule")
+    @classmethod
+    def _ascends(cls, value: tuple[Change, ...]) -> tuple[Change, ...]:
+        for one, other in pairwise(value):
+            if other.after <= one.after:
+                raise ValueError(f"after {other.after} comes after {one.after}; give changes in ascending order")
+        return value
+
+    def settings(self, steps: int) -> tuple[float, float]:
+        """lr and kl_coef once so many steps are done."""
+        lr, kl_coef = self.lr, self.kl_coef
+        for change in self.schedule:
+            if change.after <= steps:
+                lr = lr if change.lr is None else change.lr
+                kl_coef = kl_coef if change.kl_coef is None else change.kl_coef
+        return lr, kl_coef

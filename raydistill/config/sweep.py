@@ -10,6 +10,9 @@ from raydistill.config.base import PositiveInt, Strict
 from raydistill.config.run import Run
 from raydistill.config.students import Method
 
+SCHEDULED = ("learner.lr", "learner.kl_coef")
+"""What `learner.schedule` can change."""
+
 Etas = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -49,21 +52,40 @@ class LookedAt(Method):
     """Traces, one for each of as many train prompts, drawn again in order where there are fewer prompts."""
 
 
-class ASHA(Strict):
-    """Asynchronous successive halving: trials whose students do badly, by a cheap look at them on the way, are stopped early."""
+class Looking(Strict):
+    """Cheap looks at students on the way, of the first seed, that tell which trials are worth their time."""
 
-    kind: Literal["asha"]
-    """Selects this scheduler."""
     keep: Literal["high", "low"] = "high"
-    """Trials go on whose students score high, for the best student; or low, for protection."""
-    first_look: PositiveInt = 5
-    """Steps before the first look. Each further one comes after `factor` times as many."""
-    factor: Annotated[int, Field(ge=2)] = 2
-    """At each look one trial of so many goes on."""
+    """The better trials are those whose students score high, for the best student; or low, for protection."""
     students: LookedAt = LookedAt()
     """What a look is: one student, distilled by SeqKD from the teacher of the moment, with this budget."""
     prompts: PositiveInt = 200
     """Prompts of the tune split on which it is measured."""
+
+
+class ASHA(Looking):
+    """Asynchronous successive halving: trials whose students do badly are stopped early."""
+
+    kind: Literal["asha"]
+    """Selects this scheduler."""
+    first_look: PositiveInt = 5
+    """Steps before the first look. Each further one comes after `factor` times as many."""
+    factor: Annotated[int, Field(ge=2)] = 2
+    """At each look one trial of so many goes on."""
+
+
+class PBT(Looking):
+    """Population-based training of the learner's settings in `sweep.over`: trials whose students do badly go on from the teacher of one
+    that does well, with its settings changed a little. What is found is a schedule of settings, which the other seeds then follow."""
+
+    kind: Literal["pbt"]
+    """Selects this scheduler."""
+    every: PositiveInt = 5
+    """Steps from one look to the next."""
+    replace: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Share of the trials that is replaced after a look, rounded up."""
+    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Probability of any value of the field's list rather than one beside the present one."""
 
 
 class SweepConfig(Strict):
@@ -73,8 +95,8 @@ class SweepConfig(Strict):
     """Settings of the knob: a list, or a range such as {low: -2, high: 2, count: 9}."""
     over: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}  # noqa: RUF012 - pydantic copies it
     """Other fields and their values, such as {learner.lr: [1e-3, 2e-3]}; every combination with every eta is a trial."""
-    scheduler: ASHA | None = None
-    """Stops trials early; all run to their end if missing."""
+    scheduler: Annotated[ASHA | PBT, Field(discriminator="kind")] | None = None
+    """Stops trials early (asha) or lets them learn from one another (pbt); all run to their end, as they are, if missing."""
     trials_at_once: PositiveInt | None = None
     """Trials that run side by side; as many as there is room for if missing."""
     beside: str | None = None
@@ -118,10 +140,26 @@ class Sweep(Run):
     @model_validator(mode="after")
     def _has_what_its_scheduler_needs(self) -> Sweep:
         scheduler = self.sweep.scheduler
-        if scheduler and self.students is None:
-            raise ValueError("sweep.scheduler: asha looks at students, and the config has none; set students, or scheduler=null")
-        if scheduler and scheduler.first_look > self.calibration.steps:
+        if scheduler is None:
+            return self
+        if self.students is None:
             raise ValueError(
-                f"sweep.scheduler.first_look ({scheduler.first_look}) comes after calibration.steps ({self.calibration.steps}) are over"
+                f"sweep.scheduler: {scheduler.kind} looks at students, and the config has none; set students, or scheduler=null"
             )
+        name, first = ("every", scheduler.every) if isinstance(scheduler, PBT) else ("first_look", scheduler.first_look)
+        if first > self.calibration.steps:
+            raise ValueError(f"sweep.scheduler.{name} ({first}) comes after calibration.steps ({self.calibration.steps}) are over")
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_population(self) -> Sweep:
+        if not isinstance(self.sweep.scheduler, PBT):
+            return self
+        if len(self.sweep.etas) > 1:
+            raise ValueError("sweep.eta: pbt compares students of one eta, as others are meant to differ; give one")
+        strange = next((field for field in self.sweep.over if field not in SCHEDULED), None)
+        if strange or not self.sweep.over:
+            raise ValueError(f"sweep.over: pbt changes {' and '.join(SCHEDULED)}, {strange or 'and none is given'}")
+        if self.learner.schedule:
+            raise ValueError("learner.schedule: is what pbt is to find; leave it out")
         return self

@@ -130,6 +130,10 @@ class LearnerGroup:
         """Write a Hugging Face folder, adapters merged. Relative paths are relative to the caller's working directory."""
         self._call("save", Path(folder).absolute())
 
+    def set(self, lr: float, kl_coef: float) -> None:
+        """Step with these from now on; see `LearnerWorker.set`."""
+        self._call("set", lr, kl_coef)
+
     def reset(self) -> None:
         """Back to the initial weights and a fresh optimiser, in place."""
         self._call("reset")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,12 @@ class LearnerWorker(ZeroModel):
         self._initial = [value.to("cpu", copy=True) for value in self._masters()]
 
     # --- learning
+
+    def set(self, lr: float, kl_coef: float) -> None:
+        """Step with these from now on. A checkpoint that is loaded brings its own learning rate, so set it after that."""
+        self._spec = replace(self._spec, lr=lr, kl_coef=kl_coef)
+        for group in self._engine.optimizer.optimizer.param_groups:
+            group["lr"] = lr
 
     def update(self, samples: Sequence[Sample], anchor: Anchor) -> dict[str, float]:
         """One step on these samples: `updates_per_step` optimiser steps, each on a part of them. Returns the metrics.

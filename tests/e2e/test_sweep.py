@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, TINY, Ended, executed
+from tests.e2e.conftest import ENVIRONMENT, TINY, Ended, executed, metrics
 
 SMALL = [*TINY, "students.methods=[{method: seqkd, samples: 64, steps: 6}]"]
 TWO = ["--eta=1", "--eta=-1"]
@@ -227,6 +227,71 @@ def test_asha_stops_what_does_worse_by_its_rule(tmp_path):
     assert ended.err.count("starting the actors ...") == 1  # a stopped trial leaves them to the next
 
 
+POPULATION = [
+    *SMALL,
+    "--eta=1",
+    "sweep.over={learner.lr: [1.0e-4, 1.0e-3, 5.0e-3]}",
+    "sweep.scheduler={kind: pbt, every: 1, replace: 0.34, students: {samples: 64, steps: 6}, prompts: 24}",
+]
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep") / "population"
+    ended = sweep(*POPULATION, "--out", str(out))
+    assert ended.code == 0, ended.err
+    return out
+
+
+@pytest.mark.slow
+def test_a_population_decides_by_its_looks_and_its_trials_can_be_had_from_their_schedules(population, tmp_path):
+    from raydistill.config.sweep import PBT
+    from raydistill.population import next_generation
+
+    told = json.loads((population / "population.json").read_text())
+    pbt = PBT.model_validate({"kind": "pbt", "every": 1, "replace": 0.34})
+    lineages = {id_: ({"learner.lr": one["learner.lr"]},) for id_, one in told["generations"][0]["trials"].items()}
+    for generation, seen in enumerate(told["generations"], start=1):
+        assert seen["steps"] == generation
+        settings = {id_: one["learner.lr"] for id_, one in seen["trials"].items()}
+        assert settings == {id_: one[-1]["learner.lr"] for id_, one in lineages.items()}
+        scores = {id_: one["student"] for id_, one in seen["trials"].items()}
+        lineages = next_generation(lineages, scores, {"learner.lr": [1e-4, 1e-3, 5e-3]}, pbt, seed=1)
+    assert {id_: list(one) for id_, one in lineages.items()} == told["lineages"]
+    trials = json.loads((population / "sweep.json").read_text())["trials"]
+    assert {trial["status"] for trial in trials} == {"done"}
+    changed = next(trial for trial in trials if trial.get("schedule"))
+    assert not (population / "population").exists()
+    again, known = tmp_path / "again", population / "trials" / changed["id"]
+    arguments = ["--config", str(known / "config.yaml"), "--out", str(again)]
+    done = subprocess.run([sys.executable, "workflows/calibrate.py", *arguments], env=ENVIRONMENT, check=False)
+    assert done.returncode == 0
+    assert metrics(again) == metrics(known)
+    assert json.loads((again / "report.json").read_text())["teacher"] == changed["report"]["teacher"]
+
+
+@pytest.mark.slow
+def test_a_population_that_is_killed_decides_alike_when_it_goes_on(population, tmp_path):
+    out = tmp_path / "killed"
+    started = subprocess.Popen(command(*POPULATION, "--out", str(out)), stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("population/step2-*/look.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    known = {path: path.stat().st_mtime_ns for path in out.glob("population/*/look.json")}
+    assert known
+    assert not (out / "population.json").exists()
+    time.sleep(20)  # until the actors of the killed one are gone
+    resumed = subprocess.Popen(command(*POPULATION, "--out", str(out), "--resume"), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    while resumed.poll() is None and not (out / "population.json").exists():
+        time.sleep(0.1)
+    assert {path: path.stat().st_mtime_ns for path in known if path.exists()} == known
+    _, err = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, err
+    assert result(out) == result(population)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_twenty_starts_and_early_stops_leave_nothing_behind(ray_cluster, tmp_path):
@@ -239,7 +304,7 @@ def test_twenty_starts_and_early_stops_leave_nothing_behind(ray_cluster, tmp_pat
     from raydistill.config.sweep import Sweep
     from raydistill.sweep import check_sweep, run_sweep
 
-    coefficients = [round(0.01 * n, 2) for n in range(1, 21)]
+    bounds = [round(0.01 * n, 2) for n in range(1, 21)]
     job = load_job(
         Sweep,
         Path("configs/sweep.yaml"),
@@ -247,7 +312,7 @@ def test_twenty_starts_and_early_stops_leave_nothing_behind(ray_cluster, tmp_pat
             *SMALL,
             "rollout.engine=transformers",
             "sweep.eta=[1]",
-            f"sweep.over={{learner.kl_coef: {coefficients}}}",
+            f"sweep.over={{learner.clip_low: {bounds}}}",
             "sweep.scheduler={kind: asha, first_look: 1, factor: 4, students: {samples: 32, steps: 2}, prompts: 32}",
             "sweep.trials_at_once=1",
         ],

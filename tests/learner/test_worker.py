@@ -106,6 +106,20 @@ def test_adamw_is_torchs_with_no_decay(worker, tiny_model, make_batch) -> None:
         assert (got[name] - parameter.detach())[sure].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_settings_that_are_set_on_the_way_are_those_of_a_learner_that_began_with_them(worker, make_batch, tmp_path, optimizer: str) -> None:
+    """Also after a checkpoint, which brings the learning rate that it was saved with."""
+    samples, anchor = make_batch(seed=6, size=10)
+    begun, moved = worker(optimizer=optimizer, lr=2e-3, kl_coef=0.7), worker(optimizer=optimizer, lr=9.0, kl_coef=0.0)
+    moved.save_checkpoint(tmp_path / "start")
+    moved.set(lr=0.5, kl_coef=0.2)
+    moved.update(samples, anchor)
+    moved.load_checkpoint(tmp_path / "start")
+    moved.set(lr=2e-3, kl_coef=0.7)
+    assert moved.update(samples, anchor) == begun.update(samples, anchor)
+    assert distance(weights(moved), weights(begun)) == 0
+
+
 def test_metrics_are_those_of_before_the_update(worker, tiny_model, make_batch) -> None:
     samples, anchor = make_batch(seed=7, size=12, exact=True)
     learner = worker(kl_estimator="exact", kl_coef=10.0)

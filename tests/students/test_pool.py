@@ -35,7 +35,7 @@ class Watched(StudentJob):
     def digest(self) -> str:
         model = self.out.with_name(f"{self.out.name}.partial") / "model.safetensors"
         with self.diary.open("a") as diary:
-            diary.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {os.environ['CUDA_VISIBLE_DEVICES']!r} ")
+            diary.write(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {os.environ.get('CUDA_VISIBLE_DEVICES')!r} ")
             diary.write(f"{model.exists()} {self.out.exists()}\n")
         if len(self.visits) <= self.deaths:
             os.kill(os.getpid(), signal.SIGKILL)
