@@ -53,6 +53,13 @@ class Models:
 
 def check(job: Distill) -> Models:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    models = check_without_room(job)
+    check_room(parts(job, models))
+    return models
+
+
+def check_without_room(job: Distill) -> Models:
+    """The models and the task, wherever they are to run. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
     student = _role("student", job)
     teacher = _role("teacher", job) if job.teacher else None
@@ -84,7 +91,6 @@ def check(job: Distill) -> Models:
             ]
             require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
             require_readable(role.facts.section, reader, texts)
-    check_room(parts(job, models))
     return models
 
 
@@ -185,9 +191,12 @@ def compared_by(job: Distill, models: Models) -> Comparing:
 
 def parts(job: Distill, models: Models) -> list[Part]:
     """The processes of a distillation; those that are not there at the same time are counted together all the same."""
+    return parts_of_sizes(job, models.student.facts.parameters, models.teacher.facts.parameters if models.teacher else 0)
+
+
+def parts_of_sizes(job: Distill, student: int, teacher: int) -> list[Part]:
+    """The processes of a distillation by its models' parameters; a teacher that is missing has none."""
     width = BYTES[job.train.dtype]
-    student = models.student.facts.parameters
-    teacher = models.teacher.facts.parameters if models.teacher else 0
     engine = VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES
     trained = width + (0 if job.train.lora else width + 12)  # weights, gradients, float32 master copy and two moments
     kinds = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
 from raydistill.errors import InputError
-from raydistill.models.lineup import Lineup, Role, line_up
+from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
 from raydistill.reading import longer_completions, require_readable, unknown_characters
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
@@ -47,8 +47,25 @@ class Part:
     """Of Ray's processes, where they are placed."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """What of a model counts for the memory of a process."""
+
+    parameters: int
+    rows: int
+    """Of the embedding."""
+    hidden: int
+
+
 def check(run: Run) -> Lineup:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    lineup = check_without_room(run)
+    check_room(parts(run, lineup))
+    return lineup
+
+
+def check_without_room(run: Run) -> Lineup:
+    """The models and the task, wherever they are to run. Raises InputError for the first thing that is wrong."""
     from raydistill.students.job import make_reader
     from raydistill.tasks.make import make_task
 
@@ -68,7 +85,6 @@ def check(run: Run) -> Lineup:
         prompts += some
     _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
     warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
-    check_room(parts(run, lineup))
     return replace(lineup, warnings=(*lineup.warnings, *warnings))
 
 
@@ -126,8 +142,17 @@ def _check_reading(run: Run, lineup: Lineup, readers: dict[str, Reader], prompts
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:
     """The processes of a run."""
+    return parts_of_sizes(run, {role.facts.section: _size(role.facts) for role in lineup.roles()})
+
+
+def _size(facts: ModelFacts) -> Size:
+    return Size(facts.parameters, facts.embedding_rows, int(facts.checkpoint.text_config.get("hidden_size", 0)))
+
+
+def parts_of_sizes(run: Run, sizes: Mapping[str, Size]) -> list[Part]:
+    """The processes of a run, by the sizes of the models of its sections."""
     width = BYTES[run.learner.dtype]
-    teacher = lineup.teacher.facts.parameters
+    teacher = sizes["teacher"].parameters
     engine = VLLM_BYTES if run.rollout.engine == "vllm" else TORCH_BYTES
     # weights, gradients, float32 master copy, its copy for a reset, two moments; adapters are few, and only they have all but the first
     trained = width + (0 if run.learner.lora else width + 16)
@@ -156,15 +181,16 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
         ),
         Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None),
     ]
-    if lineup.proxy is not None:
-        memory = TORCH_BYTES + width * lineup.proxy.facts.parameters
+    if run.proxy is not None:
+        memory = TORCH_BYTES + width * sizes["proxy"].parameters
         kinds.append(Part("proxy", 1, run.scorer.cpus, run.scorer.gpus, memory, "scores under the calibration model", "rollout"))
     if run.shadows is not None:
-        kinds += [_shadow(run.shadows, role) for role in lineup.shadows]
-    if run.students is not None and lineup.student is not None:
+        sections = [f"shadows.models.{place}" for place in range(len(run.shadows.models))]
+        kinds += [_shadow(run.shadows, section, sizes[section]) for section in sections]
+    if run.students is not None:
         # float32: weights, gradients, two moments, and a copy that samples; the teacher's weights
-        logits = _student_logits(run.students.micro_batch_tokens, lineup.student.facts)
-        both = 20 * lineup.student.facts.parameters + 4 * teacher + logits
+        student = sizes["students.model"]
+        both = 20 * student.parameters + 4 * teacher + student_logits(run.students.micro_batch_tokens, student)
         kinds.append(
             Part(
                 "student",
@@ -179,7 +205,7 @@ def parts(run: Run, lineup: Lineup) -> list[Part]:
     return kinds
 
 
-def _student_logits(micro_batch_tokens: int, student: ModelFacts) -> int:
+def student_logits(micro_batch_tokens: int, student: Size) -> int:
     """Bytes: the logits of a micro-batch some four times, or of a chunk some six and the output layer's gradient twice more.
 
     Models that cap or scale their logits have the former even where it is large, which only the models themselves can tell.
@@ -187,17 +213,16 @@ def _student_logits(micro_batch_tokens: int, student: ModelFacts) -> int:
     from raydistill.students.distil import LARGEST_LOGITS
     from raydistill.students.fused import CHUNK
 
-    rows = student.embedding_rows
-    if micro_batch_tokens * rows <= LARGEST_LOGITS:
-        return 4 * 4 * micro_batch_tokens * rows
-    return 4 * rows * (6 * CHUNK + 2 * int(student.checkpoint.text_config.get("hidden_size", 0)))
+    if micro_batch_tokens * student.rows <= LARGEST_LOGITS:
+        return 4 * 4 * micro_batch_tokens * student.rows
+    return 4 * student.rows * (6 * CHUNK + 2 * student.hidden)
 
 
-def _shadow(shadows: ShadowsConfig, role: Role) -> Part:
+def _shadow(shadows: ShadowsConfig, section: str, size: Size) -> Part:
     # float32: shadow and twin with gradients and two moments each; copies that score and sample, the served weights, the direction
-    logits = 4 * 4 * shadows.micro_batch_tokens * role.facts.embedding_rows
-    memory = TORCH_BYTES + (2 * 16 + 4 * 4) * role.facts.parameters + logits
-    return Part("shadow", 1, shadows.cpus, shadows.gpus, memory, f"distils {role.facts.section} as the teacher changes", "student")
+    logits = 4 * 4 * shadows.micro_batch_tokens * size.rows
+    memory = TORCH_BYTES + (2 * 16 + 4 * 4) * size.parameters + logits
+    return Part("shadow", 1, shadows.cpus, shadows.gpus, memory, f"distils {section} as the teacher changes", "student")
 
 
 def check_room(kinds: Sequence[Part]) -> None:
@@ -225,7 +250,7 @@ def show_plan(run: Run, lineup: Lineup, folder: Path) -> None:
     console.print(models_table([role.facts for role in lineup.roles()]))
     kinds = parts(run, lineup)
     console.print(actor_table(kinds))
-    console.print(f"{totals(kinds)}; {_steps(run)}", highlight=False)
+    console.print(f"{totals(kinds)}; {steps(run)}", highlight=False)
     for warning in lineup.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
@@ -254,12 +279,13 @@ def asked(run: Run) -> str:
     return f"students at {target.student_ratio:g} of the control, |eta| up to {target.max_eta:g}" if target else f"eta {run.knob.eta:g}"
 
 
-def _steps(run: Run) -> str:
+def steps(run: Run) -> str:
+    """How much there is to do, in words."""
     calibration = run.calibration
-    steps = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
+    todo = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
     methods = [method.method for method in run.students.methods] if run.students else []
     students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
-    return f"{steps}; at most {students} students ({', '.join(methods) or 'none'}){_looks(run)}"
+    return f"{todo}; at most {students} students ({', '.join(methods) or 'none'}){_looks(run)}"
 
 
 def _looks(run: Run) -> str:
