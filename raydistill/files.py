@@ -20,6 +20,11 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock file of a folder, beside it."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder` to write into; it takes that place if nothing fails. What a crash left there is dropped."""

@@ -61,9 +61,9 @@ def look(looking: Looking, run: Run, student: ModelConfig, crew: Crew, work: Pat
 
 
 def look_steps(scheduler: ASHA, steps: int) -> list[int]:
-    """After how many of the calibration's `steps` there is a look."""
+    """After how many of the calibration's `steps` there is a look; after the last there is nothing left to stop."""
     found = [scheduler.first_look]
-    while found[-1] * scheduler.factor <= steps:
+    while found[-1] * scheduler.factor < steps:
         found.append(found[-1] * scheduler.factor)
     return found
 

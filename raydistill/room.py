@@ -45,8 +45,8 @@ def needs_of(parts: Sequence[Part], nodes: Sequence[Mapping[str, float]]) -> Nee
     if found is None:
         Console(stderr=True).print(wanted_and_available(processes, nodes))
         raise InputError(
-            "sweep: a trial wants more than the cluster has, see the table above; lower the numbers of workers or their 'cpus' and "
-            "'gpus', or use a larger cluster"
+            "sweep: no room is found on the cluster for a trial's processes, see the table above; lower the numbers of workers or their "
+            "'cpus' and 'gpus', or use a larger cluster"
         )
     return Needs(found, sum(part.processes * part.memory for part in parts))
 
@@ -66,32 +66,39 @@ def wanted(parts: Sequence[Part]) -> list[Resources]:
     found = [dict(DRIVER)]
     for part in parts:
         own = {"CPU": part.cpus, "GPU": part.gpus, **(placement(part.kind) if part.kind else {})}
-        found += [{name: amount for name, amount in own.items() if amount} for _ in range(part.processes) if part.cpus or part.gpus]
+        asked = {name: amount for name, amount in own.items() if amount}
+        found += [dict(asked) for _ in range(part.processes) if asked]
     return found
 
 
 def bundles(processes: Sequence[Resources], nodes: Sequence[Mapping[str, float]]) -> list[Resources] | None:
-    """The driver's share, and a bundle for each node that the other processes come to lie on; None where there is no room for them.
+    """The driver's share, and a bundle for each node that the other processes come to lie on; None where no room is found for them.
 
-    Largest first, each process goes to the first node that has room for it.
+    `processes` are those of `wanted`, the driver first. Largest first, each goes to the node with the least room that is room enough.
     """
+    driver, *others = processes
     free = [dict(node) for node in nodes]
     held: dict[int, Resources] = {}
-    for process in sorted(processes, key=lambda one: (one.get("GPU", 0.0), one.get("CPU", 0.0)), reverse=True):
-        place = next((place for place, node in enumerate(free) if _take(process, node)), None)
+    for process in sorted(others, key=_size, reverse=True):
+        place = next(
+            (place for place in sorted(range(len(free)), key=lambda place: _size(free[place])) if _take(process, free[place])), None
+        )
         if place is None:
             return None
-        if process != DRIVER:
-            bundle = held.setdefault(place, {})
-            for name, amount in process.items():
-                bundle[name] = round(bundle.get(name, 0.0) + amount, 4)  # Ray counts in ten-thousandths
-    return [dict(DRIVER), *held.values()]
+        bundle = held.setdefault(place, {})
+        for name, amount in process.items():
+            bundle[name] = round(bundle.get(name, 0.0) + amount, 4)  # Ray counts in ten-thousandths
+    return [dict(driver), *held.values()] if any(_take(driver, node) for node in free) else None
+
+
+def _size(resources: Mapping[str, float]) -> tuple[float, float]:
+    return resources.get("GPU", 0.0), resources.get("CPU", 0.0)
 
 
 def room_for(group: Sequence[Resources], nodes: Sequence[Mapping[str, float]], most: int) -> int:
     """How many groups of bundles fit on the nodes at once, `most` at the most; first-fit, so that what it says can be started."""
     free = [dict(node) for node in nodes]
-    largest_first = sorted(group, key=lambda bundle: (bundle.get("GPU", 0.0), bundle.get("CPU", 0.0)), reverse=True)
+    largest_first = sorted(group, key=_size, reverse=True)
     for count in range(most):
         if not all(any(_take(bundle, node) for node in free) for bundle in largest_first):
             return count

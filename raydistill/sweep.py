@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -9,18 +10,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console as Terminal
 
 from raydistill.cluster import connect
-from raydistill.config.sweep import ASHA, PBT, Sweep
+from raydistill.config.sweep import ASHA, PBT, Sweep, SweepConfig
 from raydistill.errors import InputError, RunError, reason
 from raydistill.evolve import FOLDER, RECORD, Leg, evolve, settled
-from raydistill.files import write_whole
-from raydistill.jobs import resume_command
+from raydistill.files import lock_of, write_whole
+from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Lineup
-from raydistill.plan import BYTES, check, parts, show_plan
+from raydistill.plan import BYTES, Part, check, parts, show_plan
 from raydistill.progress import Console
 from raydistill.report.scores import Json
 from raydistill.report.sweep_analysis import analysis, recommendations
@@ -32,7 +34,7 @@ from raydistill.track import marker
 from raydistill.track.entries import run_params
 from raydistill.track.late import send_unsent
 from raydistill.track.link import SweepLink
-from raydistill.track.marker import known_run_id
+from raydistill.track.marker import COMPLETE, known_run_id
 from raydistill.track.secrets import public_yaml
 from raydistill.track.sweep_card import sweep_card
 from raydistill.track.sweep_record import SweepRecord
@@ -67,18 +69,31 @@ def _beside(sweep: Sweep) -> Json | None:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"sweep.beside: {file} cannot be read ({reason(error)}); name the folder of a finished sweep") from None
-    if not isinstance(found, dict) or "trials" not in found:
+    if not _is_sweep(found):
         raise InputError(f"sweep.beside: {file} is no sweep's; name the folder of a finished sweep")
     return found
+
+
+def _is_sweep(found: Any) -> bool:
+    """Whether it is the content of a sweep.json."""
+    trials = found.get("trials") if isinstance(found, dict) and isinstance(found.get("sweep"), str) else None
+    fields = {"id", "overrides", "eta", "status", "report"}
+    return isinstance(trials, list) and all(isinstance(trial, dict) and trial.keys() >= fields for trial in trials)
 
 
 def is_complete(sweep: Sweep, folder: Path, trials: Sequence[Trial], resume: bool) -> bool:
     """Whether this very sweep lies in the folder and nothing is left of it to do. Raises InputError as `RunFolder.is_complete` does."""
     record = RunFolder(folder, sweep.seeds[0])
     over = all(trial.is_over() for trial in trials)
-    if record.is_claimed(sweep) and not over and not resume:
+    if record.is_claimed(_claim(sweep)) and not over and not resume:
         raise record.unfinished()
     return over
+
+
+def _claim(sweep: Sweep) -> Sweep:
+    """The sweep without what may be another when it goes on: it changes no result."""
+    free = {name: SweepConfig.model_fields[name].default for name in ("trials_at_once", "retries", "beside")}
+    return sweep.model_copy(update={"sweep": sweep.sweep.model_copy(update=free)})
 
 
 def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, resume: bool) -> None:
@@ -86,41 +101,38 @@ def run_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup],
 
     Raises RunError where a trial failed, which the next call with `resume` tries again; InputError where there is no room for one.
     """
-    console = Console()
+    console, beside = Console(), _beside(sweep)
     with _alone(folder):
-        if is_complete(sweep, folder, trials, resume):
-            console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
-            result = _report(sweep, trials, folder)  # a process that was killed may not have got to it
-            if not _is_recorded(sweep, trials, folder):
-                with _recorded(sweep, folder) as record:
-                    _send(sweep, trials, result, folder, record)
-        else:
-            result = _work(sweep, trials, lineups, folder, console)
+        if not is_complete(sweep, folder, trials, resume):
+            _work(sweep, trials, lineups, folder, beside, console)
+            return
+        console.say(f"{folder}: complete, see {folder / 'sweep.html'}")
+        result = _report(sweep, trials, folder, beside)  # a process that was killed may not have got to it
+        if not _is_recorded(sweep, trials, folder):
+            with _recorded(sweep, folder) as record:
+                _send(sweep, trials, result, folder, record)
         _show(result)
-    failed = [trial["id"] for trial in result["trials"] if trial["status"] == "failed"]
-    if failed:
-        names = ", ".join(failed)
-        raise RunError(f"{len(failed)} of {len(trials)} trials failed ({names}), see {folder / 'sweep.json'}; to go on: {resume_command()}")
 
 
-def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, console: Console) -> Json:
-    """The content of sweep.json."""
-    started = time.perf_counter()
+def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], folder: Path, beside: Json | None, console: Console) -> None:
     for warning in dict.fromkeys(warning for lineup in lineups.values() for warning in lineup.warnings):
         console.say(f"warning: {warning}")
     plan = _planned(sweep, trials, lineups)
     console.say(f"{folder}: {len(plan.waiting)} trials to do, {len(plan.over)} are over, {plan.at_once} at once")
-    write_whole(folder / "config.yaml", public_yaml(sweep))
-    with _recorded(sweep, folder) as record:
-        if isinstance(sweep.sweep.scheduler, PBT) and not (folder / RECORD).exists():
-            plan = _evolved(sweep, sweep.sweep.scheduler, plan, lineups, folder, console)
-            trials = plan.waiting
-        _do(sweep, plan, lineups, folder / "tune", record, console)
-        _note_seconds(folder, trials, time.perf_counter() - started, plan.at_once)
-        result = _report(sweep, trials, folder)
+    write_whole(folder / "config.yaml", public_yaml(_claim(sweep)))
+    with explained(RunFolder(folder, sweep.seeds[0]), resume_command()), _recorded(sweep, folder) as record:
+        with _timed(trials, folder, plan.at_once):
+            if isinstance(sweep.sweep.scheduler, PBT) and not (folder / RECORD).exists():
+                plan = _evolved(sweep, sweep.sweep.scheduler, plan, lineups, folder, console)
+                trials = plan.waiting
+            _do(sweep, plan, lineups, folder / "tune", record, console)
+        result = _report(sweep, trials, folder, beside)
         with console.busy("sending what MLflow has not got yet"):
             _send(sweep, trials, result, folder, record)
-    return result
+        _show(result)
+        failed = [trial["id"] for trial in result["trials"] if trial["status"] == "failed"]
+        if failed:
+            raise RunError(f"{len(failed)} of {len(trials)} trials failed ({', '.join(failed)}), see {folder / 'sweep.json'}")
 
 
 def _show(result: Json) -> None:
@@ -137,9 +149,13 @@ def show_sweep(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup]
     terminal.print(f"sweep [bold]{sweep.name}[/bold] in {folder}: {len(trials)} trials, {over} of them over", highlight=False)
     for trial in trials:
         terminal.print(f"  {trial.id}", markup=False, highlight=False)
-    first = trials[0]
-    terminal.print("each as this one:")
-    show_plan(first.run, lineups[first.id], first.folder.root)
+    alike: dict[tuple[Part, ...], list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(tuple(parts(trial.run, lineups[trial.id])), []).append(trial)
+    for same in alike.values():
+        first = same[0]
+        terminal.print("each as this one:" if len(alike) == 1 else f"{len(same)} as this one:")
+        show_plan(first.run, lineups[first.id], first.folder.root)
 
 
 @contextmanager
@@ -147,7 +163,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Two processes must not work on one sweep."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
+        with FileLock(lock_of(folder), timeout=0):
             yield
     except Timeout:
         raise InputError(f"--out {folder}: another process is working on this sweep; wait for it, or name another folder") from None
@@ -163,15 +179,23 @@ def _recorded(sweep: Sweep, folder: Path) -> Iterator[SweepRecord]:
     except BaseException as error:
         record.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
         raise
-    record.end("FINISHED")
+    if record.end("FINISHED"):
+        write_whole(folder / COMPLETE, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    """Of what the sweep came to."""
+    return hashlib.sha256((folder / "sweep.json").read_bytes()).hexdigest()
 
 
 def _is_recorded(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> bool:
     """Whether MLflow has it all, by what the folders say."""
     if sweep.track.uri is None:
         return True
-    run_id = known_run_id(folder)
-    return run_id is not None and all(marker.is_complete(trial.run, trial.folder.root, _link(trial, run_id)) for trial in trials)
+    run_id, sent = known_run_id(folder), folder / COMPLETE
+    if run_id is None or not sent.exists() or sent.read_text() != _digest(folder):
+        return False
+    return all(marker.is_complete(trial.run, trial.folder.root, _link(trial, run_id)) for trial in trials)
 
 
 def _link(trial: Trial, run_id: str | None) -> SweepLink:
@@ -180,11 +204,11 @@ def _link(trial: Trial, run_id: str | None) -> SweepLink:
 
 def _send(sweep: Sweep, trials: Sequence[Trial], result: Json, folder: Path, record: SweepRecord) -> None:
     """What MLflow was not there to be told, the sweep's curves and pages, and the best teacher for its registry."""
-    record.log(result, [folder / "sweep.json", folder / "sweep.html", folder / "config.yaml"])
+    if not record.log(result, [folder / "sweep.json", folder / "sweep.html", folder / "config.yaml"]):
+        return  # it is away, and would be for the trials
     for trial in trials:
         status: Status = "KILLED" if trial.stopped.exists() else "FAILED"
-        if not send_unsent(trial.run, trial.folder.root, _link(trial, record.run_id), status):
-            return  # it is away, and would be for the others
+        send_unsent(trial.run, trial.folder.root, _link(trial, record.run_id), status)
     best = recommendations(result["trials"])[0].trial  # of the best student
     if best is not None:
         record.register(best, sweep.name, sweep_card(best, sweep.name))
@@ -204,11 +228,11 @@ def _planned(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup]) 
     """Joins or starts Ray. Raises InputError where there is no room for one of the trials that wait."""
     over = [trial for trial in trials if trial.is_over()]
     waiting = [trial for trial in trials if trial not in over]
-    largest = max(lineups[trial.id].teacher.facts.parameters for trial in waiting)
-    connect(weights_bytes=BYTES[sweep.learner.dtype] * largest)
+    most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
+    largest = max(BYTES[trial.run.learner.dtype] * lineups[trial.id].teacher.facts.parameters for trial in waiting)
+    connect(weights_bytes=most * largest)
     nodes = nodes_of_cluster()
     needs = {trial.id: needs_of(parts(trial.run, lineups[trial.id]), nodes) for trial in trials}
-    most = min(sweep.sweep.trials_at_once or len(waiting), len(waiting))
     return _Plan(waiting, over, needs, at_once([needs[trial.id] for trial in waiting], nodes, most))
 
 
@@ -240,8 +264,17 @@ def _do(sweep: Sweep, plan: _Plan, lineups: dict[str, Lineup], work: Path, recor
     run_trials(chosen, assignments, bundles, sweep, plan.at_once, work, console)
 
 
+@contextmanager
+def _timed(trials: Sequence[Trial], folder: Path, at_once: int) -> Iterator[None]:
+    """Notes the seconds of all attempts at the sweep, and of the trials' own work."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        _note_seconds(folder, trials, time.perf_counter() - started, at_once)
+
+
 def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: int) -> None:
-    """Seconds of all attempts at the sweep, and of the trials' own work."""
     file = folder / "seconds.json"
     before = json.loads(file.read_text())["total"] if file.exists() else 0.0
     work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("*")])
@@ -253,7 +286,7 @@ def _own_seconds(run: Path) -> float:
     return float(json.loads(file.read_text())["total"]) if file.exists() else 0.0
 
 
-def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> Json:
+def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path, beside: Json | None) -> Json:
     """Writes sweep.json, of which this is the content, and the page."""
     result = sweep_json(sweep.name, trials)
     result |= analysis(result["trials"])
@@ -261,7 +294,7 @@ def _report(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> Json:
     if seconds.exists():
         result["seconds"] = json.loads(seconds.read_text())
     write_whole(folder / "sweep.json", json.dumps(result, indent=2) + "\n")
-    write_whole(folder / "sweep.html", sweep_html(result, _beside(sweep)))
+    write_whole(folder / "sweep.html", sweep_html(result, beside))
     shutil.rmtree(folder / "tune", ignore_errors=True)
     if all(trial.is_over() for trial in trials):
         shutil.rmtree(folder / FOLDER, ignore_errors=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -15,7 +17,7 @@ from raydistill.crew import Crew
 from raydistill.errors import InputError
 from raydistill.evolve import Leg
 from raydistill.experiment import Experiment
-from raydistill.files import write_whole
+from raydistill.files import lock_of, write_whole
 from raydistill.jobs import explained, main_job, tracked
 from raydistill.looks import Looks, look
 from raydistill.models.lineup import Lineup
@@ -23,6 +25,10 @@ from raydistill.progress import Console
 from raydistill.runfolder import RunFolder
 from raydistill.track.link import SweepLink
 from raydistill.trials import Trial
+
+# How long Tune waits for a trial that it has stopped to wind up, MLflow's record of it included, before it would use the process for
+# the next one. When that time is over Tune waits for ever, and its own 2 seconds are soon over where MLflow's server is away.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "3600")
 
 PROGRESS = "progress.log"
 """In the trial's folder: what a person would see on the terminal."""
@@ -37,6 +43,8 @@ class Assignment:
     scheduler: ASHA | PBT | None
     record: SweepLink
     """The trial's place in MLflow's record of the sweep."""
+    where: Path = field(default_factory=Path.cwd)
+    """What relative paths of the config are relative to: where the command was given, which need not be where Ray was started."""
 
     def looks(self) -> Looks | None:
         """At the trial's students, where they tell whether it goes on."""
@@ -88,18 +96,21 @@ def run_trial(config: Mapping[str, Any], assignments: Mapping[str, Assignment]) 
 
     assignment = assignments[config["trial"]]
     trial = assignment.trial
+    if assignment.where.is_dir():
+        os.chdir(assignment.where)
     trial.folder.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(trial.folder.root.with_suffix(".lock")):  # a sweep that was killed may leave a process that works on for a moment
+    with FileLock(lock_of(trial.folder.root)):  # a sweep that was killed may leave a process that works on for a moment
+        trial.failed.unlink(missing_ok=True)
         looks = assignment.looks()
         if looks:
             looks.repeat()
         if trial.is_over():
             tune.report({"over": True})
             return
-        trial.failed.unlink(missing_ok=True)
         try:
             _work(assignment, looks)
         except InputError as error:
+            _kept.drop()
             write_whole(trial.failed, f"{error}\n")
             tune.report({"refused": str(error)})
             return
@@ -148,7 +159,7 @@ def _prepared(trial: Trial, lineup: Lineup, console: Console) -> Experiment:
     """With its actors up, what it shares with others made, and what it goes on from in its place."""
     experiment = Experiment(trial.run, lineup, _kept.crew(trial.run, lineup, console), trial.folder, trial.baselines, console)
     trial.baselines.parent.mkdir(parents=True, exist_ok=True)
-    with console.busy("what trials share"), FileLock(trial.baselines.with_suffix(".lock")):  # the first makes it, others wait and read
+    with console.busy("what trials share"), FileLock(lock_of(trial.baselines)):  # the first makes it, others wait and read
         experiment.make_baselines()
     if trial.begins_at:
         seed = trial.run.seeds[0]

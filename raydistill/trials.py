@@ -82,7 +82,12 @@ def trials_of(sweep: Sweep, folder: Path) -> list[Trial]:
     found = [_trial(sweep, {"knob.eta": eta, **others}, folder) for others in crossed for eta in sorted(sweep.sweep.etas)]
     ids = [trial.id for trial in found]
     if repeated := next((id_ for id_ in ids if ids.count(id_) > 1), None):
-        raise InputError(f"sweep.over: two trials would be the same, {repeated}; give different values")
+        raise InputError(f"sweep.eta and sweep.over: two trials would be called {repeated}; give values that differ in six digits")
+    for trial in found:
+        try:
+            sweep.sweep.require_time_to_look(trial.run.calibration.steps)
+        except ValueError as error:
+            raise InputError(f"{trial.id}: {error}") from None
     return found
 
 
@@ -116,10 +121,14 @@ def _name(overrides: dict[str, Any]) -> str:
 
 
 def unmoved(run: Run) -> Run:
-    """The run without what says how its teacher is moved. Where two are alike so, controls, baselines and the original are the same."""
+    """The run without what says how its teacher is moved, and where it is recorded.
+
+    Where two are alike so, controls, baselines and the original are the same.
+    """
     learner = {name: type(run.learner).model_fields[name].default for name in _MOVES}
     knob = run.knob.model_copy(update={"eta": 0.0, "kl_budget": type(run.knob).model_fields["kl_budget"].default})
-    return run.model_copy(update={"name": "baselines", "knob": knob, "learner": run.learner.model_copy(update=learner)})
+    moved = run.learner.model_copy(update=learner)
+    return run.model_copy(update={"name": "baselines", "knob": knob, "learner": moved, "track": type(run.track)()})
 
 
 def sweep_json(name: str, trials: Sequence[Trial]) -> dict[str, Any]:

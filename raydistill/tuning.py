@@ -50,11 +50,14 @@ def run_trials(
         tune.with_parameters(run_trial, assignments=assignments),
         lambda config: tune.PlacementGroupFactory([dict(bundle) for bundle in bundles[config["trial"]]]),
     )
+    longest = max(trial.run.calibration.steps for trial in trials)
     tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search([trial.id for trial in trials])},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=at_once, reuse_actors=True, scheduler=_scheduler(sweep.sweep.scheduler, sweep.calibration.steps)
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            scheduler=_scheduler(sweep.sweep.scheduler, longest),
         ),
         run_config=tune.RunConfig(
             name=work.name,
@@ -124,8 +127,9 @@ class _Told(tune.Callback):
         log = known.folder.root / PROGRESS
         if not log.exists():
             return
-        said = log.read_bytes()[self._read[known.id] :]
+        read = self._read.get(known.id, 0)
+        said = log.read_bytes()[read:]
         whole = said[: said.rfind(b"\n") + 1]
-        self._read[known.id] += len(whole)
+        self._read[known.id] = read + len(whole)
         for line in whole.decode(errors="replace").splitlines():
             self._console.say(f"{known.id}: {line}")

@@ -37,6 +37,14 @@ def test_a_trial_s_bundles_are_its_processes_by_node(processes, nodes):
         assert sum(one.get(name, 0) for one in found[1:]) == pytest.approx(sum(one.get(name, 0) for one in processes))
 
 
+def test_a_process_as_small_as_the_driver_has_room_too():
+    assert bundles([DRIVER, {"CPU": 0.25}, dict(DRIVER), dict(DRIVER)], [{"CPU": 2.0}]) == [DRIVER, {"CPU": 0.27}]
+
+
+def test_small_processes_leave_large_nodes_to_large_ones():
+    assert bundles([DRIVER, {"CPU": 3.0}, {"CPU": 2.0}, {"CPU": 2.0}], [{"CPU": 4.1}, {"CPU": 3.0}]) is not None
+
+
 def test_what_has_no_room_has_no_bundles():
     assert bundles([DRIVER, {"CPU": 2.0}], [{"CPU": 2.0}]) is None
     assert bundles([DRIVER, {"CPU": 1.0}, {"CPU": 1.0}], [{"CPU": 1.0}, {"CPU": 1.01}]) is not None

@@ -8,6 +8,7 @@ import yaml
 from raydistill.config.load import load_job
 from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
+from raydistill.files import lock_of
 from raydistill.looks import look_steps
 from raydistill.trials import sweep_json, trials_of, unmoved
 
@@ -42,6 +43,22 @@ def test_a_list_or_a_range_of_etas_crossed_with_other_fields(tmp_path):
     assert [trial.id for trial in ranged[3:6]] == ["eta-0.5", "eta+0", "eta+0.5"]
 
 
+def test_one_eta_and_nested_fields_are_taken_as_they_are_meant(tmp_path):
+    found = trials(tmp_path, "sweep.eta=1", "sweep.over.learner.lr=[1e-3, 2e-3]")
+    assert [trial.id for trial in found] == ["eta+1-lr0.001", "eta+1-lr0.002"]
+
+
+def test_no_two_trials_have_one_lock(tmp_path):
+    found = trials(tmp_path, "sweep.eta=[0, 0.25, 0.5]", "sweep.over={learner.lr: [1e-3, 2e-3]}")
+    assert len({lock_of(trial.folder.root) for trial in found}) == len(found)
+
+
+def test_a_trial_that_is_over_before_its_first_look_is_refused(tmp_path):
+    looks = [STUDENTS, "sweep.eta=[1]", "sweep.scheduler={kind: asha, first_look: 5}"]
+    with pytest.raises(InputError, match=r"eta\+1-steps4: sweep\.scheduler\.first_look \(5\) comes after calibration\.steps \(4\)"):
+        trials(tmp_path, *looks, "sweep.over={calibration.steps: [40, 4]}")
+
+
 def test_trials_share_what_does_not_depend_on_how_the_teacher_is_moved(tmp_path):
     shared = trials(tmp_path, "sweep.eta=[-1, 1]", "sweep.over={learner.lr: [1e-3, 2e-3], knob.kl_budget: [0.4, 0.5]}")
     assert len({trial.baselines for trial in shared}) == 1
@@ -55,6 +72,8 @@ def test_trials_share_what_does_not_depend_on_how_the_teacher_is_moved(tmp_path)
     ("overrides", "names"),
     [
         (["sweep.eta=[]"], ["sweep.eta", "at least 1"]),
+        (["sweep.eta=[a]"], ["sweep.eta.0: ", "number"]),
+        (["sweep.eta={low: 2, high: -2, count: 3}"], ["sweep.eta: low (2)", "below high"]),
         (["sweep.eta=[1, 0.5, 1]"], ["sweep.eta", "1 is given twice"]),
         (["sweep.eta={low: 1, high: 1, count: 3}"], ["sweep.eta", "below high"]),
         (["sweep.eta={low: 0, high: 1, count: 1}"], ["sweep.eta", "greater than or equal to 2"]),
@@ -86,7 +105,10 @@ def test_what_is_refused_names_the_field_on_a_line(tmp_path, overrides, names):
     [
         ("{learner.lrr: [1e-3]}", ["learner", "'lrr'", "did you mean 'lr'"]),
         ("{learner.lr: [-1]}", ["learner.lr", "greater than 0"]),
-        ("{learner.lr: [1e-3, 0.001]}", ["two trials would be the same", "eta-1-lr0.001"]),
+        ("{learner.lr: [1e-3, 0.001]}", ["two trials would be called eta-1-lr0.001"]),
+        ("{learner.lr: [1e-3], learner: [{}]}", ["'learner'", "'learner.lr'", "a part of it"]),
+        ("{knob: [{cal_on: all}]}", ["'knob'", "'knob.eta'"]),
+        ("{knob.target.student_ratio: [0.8]}", ["knob.target", "moves eta"]),
         ("{name.first: [1]}", ["'name' holds 's'"]),
         ("{'': [1]}", ["looks like knob.eta"]),
     ],
@@ -117,6 +139,6 @@ def test_what_became_of_a_trial_is_told_by_its_folder(tmp_path):
 
 def test_looks_come_at_multiples(tmp_path):
     job = sweep(tmp_path, STUDENTS, "sweep.scheduler={kind: asha, first_look: 5}")
-    assert look_steps(job.sweep.scheduler, 40) == [5, 10, 20, 40]
-    assert look_steps(job.sweep.scheduler, 39) == [5, 10, 20]
-    assert look_steps(job.sweep.scheduler, 5) == [5]
+    assert look_steps(job.sweep.scheduler, 41) == [5, 10, 20, 40]
+    assert look_steps(job.sweep.scheduler, 40) == [5, 10, 20]
+    assert look_steps(job.sweep.scheduler, 6) == [5]

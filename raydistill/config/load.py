@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from raydistill.config.run import Job, Run
 from raydistill.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 
@@ -48,9 +51,20 @@ def _parse(kind: type[AnyJob], data: dict[str, Any], source: str) -> AnyJob:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "config"
+        where = ".".join(_fields(first, data)) or "config"
         given = "" if isinstance(first["input"], dict | list) or first["type"] == "missing" else f" (got {first['input']!r})"
         raise InputError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{given}") from None
+
+
+def _fields(error: ErrorDetails, data: Any) -> Iterator[str]:
+    """The names of fields that lead to an error; where a field has alternatives, pydantic puts the one it took among them."""
+    node, last = data, len(error["loc"]) - 1
+    for place, part in enumerate(error["loc"]):
+        if part in node if isinstance(node, dict) else isinstance(node, list | tuple) and isinstance(part, int):
+            node = node[part]
+        elif place < last or error["type"] != "missing":
+            continue
+        yield str(part)
 
 
 def dump_run(run: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -108,6 +109,19 @@ class SweepConfig(Strict):
     def etas(self) -> tuple[float, ...]:
         return self.eta.values() if isinstance(self.eta, EtaRange) else self.eta
 
+    def require_time_to_look(self, steps: int) -> None:
+        """Raises ValueError where a calibration of so many steps is over before its scheduler has looked at it."""
+        if self.scheduler is None:
+            return
+        name, first = ("every", self.scheduler.every) if isinstance(self.scheduler, PBT) else ("first_look", self.scheduler.first_look)
+        if first >= steps:
+            raise ValueError(f"sweep.scheduler.{name} ({first}) comes after calibration.steps ({steps}) are over")
+
+    @field_validator("eta", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
     @field_validator("eta")
     @classmethod
     def _etas_differ(cls, value: Etas | EtaRange) -> Etas | EtaRange:
@@ -116,13 +130,38 @@ class SweepConfig(Strict):
             raise ValueError(f"{repeated:g} is given twice; give different ones")
         return value
 
+    @field_validator("over", mode="before")
+    @classmethod
+    def _fields_may_be_nested(cls, value: Any) -> Any:
+        return dict(_flat(value)) if isinstance(value, dict) else value
+
+    @field_validator("over")
+    @classmethod
+    def _fields_are_apart(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for field in value:
+            part = next((other for other in ("knob.eta", "knob.target", *value) if other.startswith(f"{field}.")), None)
+            if part:
+                raise ValueError(f"{field!r} cannot be crossed with {part!r}, which is a part of it")
+        return value
+
     @field_validator("over")
     @classmethod
     def _eta_has_its_own_list(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         for field in value:
+            if field.startswith("knob.target"):
+                raise ValueError(f"{field!r} moves eta, and a sweep sets it; use `raydistill calibrate` for a target")
             if field in ("knob.eta", "name") or field.partition(".")[0] in ("sweep", "track"):
                 raise ValueError(f"{field!r} cannot be crossed with eta: it is the sweep's own; values of eta go into sweep.eta")
         return value
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values, as `sweep.over.learner.lr=[1e-3]` on a command line nests them."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 class Sweep(Run):
@@ -146,9 +185,7 @@ class Sweep(Run):
             raise ValueError(
                 f"sweep.scheduler: {scheduler.kind} looks at students, and the config has none; set students, or scheduler=null"
             )
-        name, first = ("every", scheduler.every) if isinstance(scheduler, PBT) else ("first_look", scheduler.first_look)
-        if first > self.calibration.steps:
-            raise ValueError(f"sweep.scheduler.{name} ({first}) comes after calibration.steps ({self.calibration.steps}) are over")
+        self.sweep.require_time_to_look(self.calibration.steps)
         return self
 
     @model_validator(mode="after")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raydistill.config.track import TrackConfig
 from raydistill.files import write_whole
@@ -35,12 +35,13 @@ class SweepRecord:
         self._attempt = Attempts(config.uri or "")
         self._store: Store | None = None
         self._run_id: str | None = None
+        self._missed = False
 
     def start(self, name: str, params: Mapping[str, str], folder: Path) -> str | None:
         """Open the sweep's run, or go on with the one that its folder knows of; `run_id`, which may be None here and not later."""
         self._name, self._params, self._folder = name, params, folder
         if self._config.uri is not None:
-            self._attempt(self._open, self._config.uri)
+            self._try(self._open, self._config.uri)
         if self._run_id:
             write_whole(folder / RUN_ID, self._run_id)
         return self._run_id
@@ -50,12 +51,15 @@ class SweepRecord:
         """MLflow's run of the sweep, under which those of its trials are nested; None where there is none, or none yet."""
         return self._run_id
 
-    def log(self, result: Json, files: Sequence[Path]) -> None:
-        """The curves of the trials that are done, and files; `result` is the content of sweep.json. Once more, it adds what is new."""
+    def log(self, result: Json, files: Sequence[Path]) -> bool:
+        """The curves of the trials that are done, and files; whether MLflow has them now. Once more, it adds what is new.
+
+        `result` is the content of sweep.json.
+        """
         if self._run_id is None:
+            self._missed = False  # if it is there now, all is made up for
             self.start(self._name, self._params, self._folder)
-        if self._store and self._run_id:
-            self._attempt(self._send, self._store, self._run_id, result, files)
+        return bool(self._store and self._run_id) and self._try(self._send, self._store, self._run_id, result, files)
 
     def register(self, trial: Json, model: str, card: str) -> None:
         """The teacher of a trial as a new version of a registered model, unless it is one already. `trial` is its entry in sweep.json.
@@ -64,12 +68,16 @@ class SweepRecord:
         it is, and the version points there, if MLflow has it so; else it is left out with a warning.
         """
         if self._store and self._run_id:
-            self._attempt(self._register, self._store, self._run_id, trial, model, card)
+            self._try(self._register, self._store, self._run_id, trial, model, card)
 
-    def end(self, status: Status) -> None:
-        """Close the run, and those of trials that were killed before they could close their own."""
-        if self._store and self._run_id:
-            self._attempt(self._close, self._store, self._run_id, status)
+    def end(self, status: Status) -> bool:
+        """Close the run, and those of trials that were killed before they could close their own; whether MLflow has it all."""
+        return bool(self._store and self._run_id) and self._try(self._close, self._store, self._run_id, status) and not self._missed
+
+    def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
+        done = self._attempt(action, *arguments)
+        self._missed = self._missed or not done
+        return done
 
     def _open(self, uri: str) -> None:
         from raydistill.track import store
