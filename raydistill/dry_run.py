@@ -21,7 +21,7 @@ from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
 from raydistill.gpu_hours import Hours, assumptions
-from raydistill.gpu_memory import Card, Shapes, crowded, require_fit, verdict
+from raydistill.gpu_memory import Card, Shapes, require_fit, verdict
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.load import resolve_folder
 from raydistill.models.shapes import KNOWN, Shape, shape_of
@@ -140,8 +140,6 @@ def _show(outline: Outline, shapes: Shapes, unseen: Sequence[str], rollout: Roll
     for line in (_where(outline.cards), *_engine_lines(shapes, rollout, width)):
         console.print(line)
     _show_hours(console, outline.hours)
-    for warning in crowded(outline.cards):
-        console.print(f"warning: {warning}", style="yellow")
     console.print(_missing(outline))
     require_fit(outline.cards, H100)
 

@@ -31,8 +31,6 @@ Shapes = Mapping[str, Shape]
 """By the config's section, such as `teacher` or `students.model`."""
 TIGHT = 0.9
 """Share of a GPU above which fragments alone may be what is missing."""
-ENGINE_FREE = 0.92
-"""vLLM's gpu_memory_utilization, which it asks for when it starts however large its cache is made (vllm 0.32, v1/worker/utils.py)."""
 SAMPLED_AT_ONCE = 128
 """Sequences that transformers samples at once (raydistill/rollout/transformers_engine.py)."""
 _CURES = {
@@ -171,15 +169,6 @@ def verdict(card: Card, gpu: Gpu) -> str:
     if card.memory > gpu.memory:
         return "does not fit"
     return "tight" if card.memory > TIGHT * gpu.memory else "fits"
-
-
-def crowded(found: Sequence[Card]) -> list[str]:
-    """Warnings about engines that share a GPU."""
-    return [
-        f"{' + '.join(card.processes)} share a GPU: vLLM wants {ENGINE_FREE:.0%} of it free when it starts; set rollout.gpus=1"
-        for card in found
-        if "rollout" in card.processes and len(card.processes) > 1
-    ]
 
 
 def require_fit(found: Sequence[Card], gpu: Gpu) -> None:

@@ -15,7 +15,7 @@ from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
 from raydistill.dry_run import dry_run, dry_run_distill, dry_run_sweep
 from raydistill.errors import InputError
-from raydistill.gpu_memory import Card, cards, crowded, require_fit, run_memory, verdict
+from raydistill.gpu_memory import Card, cards, require_fit, run_memory, verdict
 from raydistill.models.shapes import KNOWN
 from raydistill.outline import outline_run
 from raydistill.plan import Part, check
@@ -202,13 +202,6 @@ def test_verdicts() -> None:
     held = [Card("learner", ("learner",), 1, share * H100.memory) for share in (0.5, 0.95, 1.05)]
     assert [verdict(card, H100) for card in held] == ["fits", "tight", "does not fit"]
     require_fit(held[:2], H100)
-
-
-def test_an_engine_wants_nearly_all_of_a_gpu_when_it_starts() -> None:
-    assert crowded([Card("rollout", ("rollout",), 3, 1)]) == []
-    (warning,) = crowded([Card("rollout", ("rollout", "anchor"), 1, 1)])
-    assert "92%" in warning
-    assert "rollout.gpus=1" in warning
 
 
 def test_hours_are_the_phases_and_gpus_wait() -> None:

@@ -85,6 +85,8 @@ def _start(spec: EngineSpec) -> LLM:
         dtype=spec.dtype,
         max_model_len=spec.max_model_len,
         kv_cache_memory_bytes=spec.kv_cache_bytes,
+        # The cache's size being given, this only says how much of a GPU must be free at the start, which others may share.
+        gpu_memory_utilization=0.01 if spec.gpu else 0.92,
         # "auto" would take temperature, top_k and the like from the model's generation_config.json.
         generation_config="vllm",
         # Worth its bookkeeping only where prompts are longer than a block, which on a CPU has 128 tokens.

@@ -105,7 +105,7 @@ def test_curves_and_files_are_the_sweeps_and_what_is_new_is_added(client: Mlflow
     record.log(unfinished, sweep.files())
     assert history(client, run_id, "curve/eta") == [(0, -1.0), (1000, 0.0)]
     record.log(result, sweep.files())
-    record.end("FINISHED")
+    assert record.end("FINISHED")
     again, known = sweep.start()
     assert known == run_id
     again.log(result, sweep.files())
@@ -248,7 +248,7 @@ def test_a_server_that_is_away_stops_nothing(tmp_path: Path, monkeypatch: pytest
         assert sweep.trials[0].record(None) is None
         record.log(sweep.result, sweep.files())
         record.register(sweep.result["trials"][0], "away", "card")
-        record.end("FINISHED")
+        assert not record.end("FINISHED")
         assert record.run_id is None
     warnings = [line.getMessage() for line in caplog.records if line.name.startswith("raydistill")]
     assert len(warnings) == 2, "one of the driver, one of the trial"
