@@ -18,6 +18,7 @@ def run_demo(run: Run, etas: Sequence[float], folder: Path) -> None:
 
     What is complete is not redone.
     """
+    folder = folder.absolute()  # workers on a cluster have another working directory
     if run.knob.target:
         raise InputError("knob.target: the demo draws a curve over eta, and a target moves it; use `raydistill calibrate`")
     runs = [(at(run, eta), folder / f"eta{eta:+g}") for eta in sorted(etas)]
