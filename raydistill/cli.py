@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError, Interrupted, RunError
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
+_UPLOADED = "working_dir_files"
+"""The folder in which Ray keeps what `ray job submit --working-dir` sent."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -44,19 +47,19 @@ def calibrate(
 ) -> None:
     """Calibrate one teacher at one knob setting, distil and evaluate students, report."""
     run = load_run(config, _with_flags(overrides, {"knob.eta": eta}))
-    folder = (out or Path("runs") / run.name).absolute()  # workers on a cluster have another working directory
-    from raydistill.plan import check, show_plan
-    from raydistill.runfolder import RunFolder
-
-    lineup = check(run)
+    folder = _folder(out, run.name)
     if dry_run:
+        from raydistill import dry_run as dry
+        from raydistill.runfolder import RunFolder
+
         RunFolder(folder, run.seeds[0]).is_complete(run, resume)
-        show_plan(run, lineup, folder)
+        dry.dry_run(run, folder)
         return
     from raydistill.jobs import run_main_jobs
+    from raydistill.plan import check
 
     with _interruptible():
-        run_main_jobs([(run, folder)], lineup, resume=resume)
+        run_main_jobs([(run, folder)], check(run), resume=resume)
 
 
 @app.command(epilog=help_text(Distill))
@@ -72,19 +75,19 @@ def distill(
 ) -> None:
     """Distil one student from one teacher, by any method, and measure both."""
     job = load_job(Distill, config, _with_flags(overrides, {"offline": offline}))
-    folder = (out or Path("runs") / job.name).absolute()
-    from raydistill.distill_plan import check, show
-    from raydistill.runfolder import RunFolder
-
-    models = check(job)
+    folder = _folder(out, job.name)
     if dry_run:
+        from raydistill import dry_run as dry
+        from raydistill.runfolder import RunFolder
+
         RunFolder(folder, job.seed).is_complete(job, resume)
-        show(job, models, folder)
+        dry.dry_run_distill(job, folder)
         return
     from raydistill.distill import run_distillation
+    from raydistill.distill_plan import check
 
     with _interruptible():
-        run_distillation(job, models, folder, resume)
+        run_distillation(job, check(job), folder, resume)
 
 
 @app.command(epilog=help_text(Sweep))
@@ -101,7 +104,12 @@ def sweep(
 ) -> None:
     """Run the main job at many settings of the knob, crossed with any other field, and say which setting suits whom."""
     job = load_job(Sweep, config, _with_flags(overrides, {"sweep.eta": eta}))
-    folder = (out or Path("runs") / job.name).absolute()
+    folder = _folder(out, job.name)
+    if dry_run:
+        from raydistill import dry_run as dry
+
+        if dry.dry_run_sweep(job, folder):
+            return
     from raydistill.sweep import check_sweep, is_complete, run_sweep, show_sweep
 
     trials, lineups = check_sweep(job, folder)
@@ -125,7 +133,7 @@ def demo(
     from raydistill.demo import run_demo
 
     with _interruptible():
-        run_demo(run, eta or (-1.0, 0.0, 1.0), out.absolute())
+        run_demo(run, eta or (-1.0, 0.0, 1.0), _folder(out, run.name))
 
 
 @app.command()
@@ -166,11 +174,24 @@ def _with_flags(overrides: list[str] | None, flags: dict[str, object]) -> list[s
     return [*(overrides or []), *(f"{field}={value}" for field, value in flags.items() if value is not None)]
 
 
+def _folder(out: Path | None, name: str) -> Path:
+    """Where everything goes. Absolute, since workers on a cluster have another working directory."""
+    folder = (out or Path("runs") / name).absolute()
+    if _UPLOADED in folder.parts:
+        print(
+            f"raydistill: warning: --out {folder}: lies in the copy of the working directory that Ray made for this job and may delete "
+            "after it; name a folder by its absolute path, one that every node reaches",
+            file=sys.stderr,
+        )
+    return folder
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
+    """KeyboardInterrupt, and what Ray makes of a SIGTERM, such as that of `ray job stop`, become Interrupted."""
     try:
         yield
-    except KeyboardInterrupt:  # Typer would make it exit code 1
+    except (KeyboardInterrupt, SystemExit):  # Typer would make it exit code 1
         raise Interrupted("interrupted; the same command, `demo` apart with --resume, goes on") from None
 
 
@@ -193,6 +214,8 @@ def _leave(message: object, code: int) -> None:
 
 def main() -> None:
     """Entry point of `raydistill`."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        os.environ.setdefault("COLUMNS", "200")  # a log has no width, and tables would be squeezed into 80 columns
     run_command(app)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -31,11 +34,7 @@ def connect(weights_bytes: int = 0) -> None:
     if ray.is_initialized():
         return
     if address := os.environ.get("RAY_ADDRESS"):
-        try:
-            _knock(address)
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason(error)}); start it, or unset it") from None
+        _join(address)
         return
     ray.init(
         include_dashboard=False,
@@ -43,6 +42,23 @@ def connect(weights_bytes: int = 0) -> None:
         logging_level=logging.WARNING,
         object_store_memory=OBJECT_STORE_BYTES + 3 * weights_bytes,
     )
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError, RayError
+
+    try:
+        _knock(address)
+        _show_token(address)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    except AuthenticationError:
+        raise InputError(
+            f"RAY_ADDRESS={address}: the Ray cluster there asks for a token, and this process has none or another; set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN_PATH to the file that holds the cluster's"
+        ) from None
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason(error)}); start it, or unset it") from None
 
 
 def placement(kind: Kind) -> dict[str, float]:
@@ -61,6 +77,34 @@ def _knock(address: str) -> None:
     parts = urlsplit(f"//{address.removeprefix('ray://')}")
     if parts.hostname and parts.port:
         socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+
+
+def _show_token(address: str) -> None:
+    """Raises AuthenticationError where the token is not the cluster's, RpcError where what listens is no cluster.
+
+    Ray itself would try for 20 seconds, or five minutes, and then not say which of them it was.
+    """
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # a compiled module
+
+    ensure_token_if_auth_enabled(create_token_if_missing=False)  # without one the client would end this process
+    if urlsplit(f"//{address}").port:  # and neither for Ray to find, nor with the scheme of its client, which speaks another protocol
+        with _without_native_stderr():
+            GcsClient(address=address)
+
+
+@contextmanager
+def _without_native_stderr() -> Iterator[None]:
+    """For what Ray's C++ writes about an error that it also raises."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def capacity() -> dict[str, Any] | None:

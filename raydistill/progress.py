@@ -10,6 +10,9 @@ from typing import IO, Any, Protocol
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+_SILENCE_SECONDS = 60.0
+"""In a log, so much time without a line looks like a run that hangs."""
+
 
 class Advance(Protocol):
     """To be called after each step."""
@@ -20,14 +23,14 @@ class Advance(Protocol):
 
 
 class Console:
-    """Progress bars on a terminal; where there is none a line as a phase starts, ten as it goes on, and one as it ends."""
+    """Progress bars on a terminal; where there is none lines: as a phase starts and ends, at each tenth of it, and once a minute."""
 
     def __init__(self, file: IO[str] | None = None) -> None:
         """Writes to `file` instead of stderr where one is given."""
         self._rich = RichConsole(file=file, stderr=file is None, highlight=False, width=None if file is None else 200)
 
     def say(self, text: str) -> None:
-        self._rich.print(text, markup=False)
+        self._rich.print(text, markup=False, soft_wrap=True)  # a log has no width, and a path that is broken cannot be copied
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -48,14 +51,16 @@ class Console:
         )
         with self._phase(text), self._progress(*columns) as progress:
             task = progress.add_task(text, total=total, note="")
-            done = 0
+            done, said = 0, time.monotonic()
 
             def advance(to: int | None = None, note: str = "") -> None:
-                nonlocal done
+                nonlocal done, said
                 before, done = done, done + 1 if to is None else to
                 progress.update(task, completed=done, note=note)
-                if not self._rich.is_terminal and done * 10 // total > before * 10 // total:
+                now = time.monotonic()
+                if not self._rich.is_terminal and (done * 10 // total > before * 10 // total or now - said >= _SILENCE_SECONDS):
                     self.say(f"{text}: {done}/{total}  {note}".rstrip())
+                    said = now
 
             yield advance
 
