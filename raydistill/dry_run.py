@@ -20,14 +20,14 @@ from raydistill.config.distill import Distill
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
-from raydistill.gpu_hours import Hours, assumptions
-from raydistill.gpu_memory import Card, Shapes, require_fit, verdict
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.load import resolve_folder
 from raydistill.models.shapes import KNOWN, Shape, shape_of
-from raydistill.outline import Outline, outline_distill, outline_run
 from raydistill.plan import BYTES, Part
-from raydistill.scaling import GIB, GPUS_PER_NODE, H100, Memory, kv_bytes, sync_bytes
+from raydistill.scaling.arithmetic import GIB, GPUS_PER_NODE, H100, Memory, kv_bytes, sync_bytes
+from raydistill.scaling.hours import Hours, assumptions
+from raydistill.scaling.memory import Card, Shapes, require_fit, verdict
+from raydistill.scaling.outline import Outline, outline_distill, outline_run
 from raydistill.sweep import is_complete
 from raydistill.trials import trials_of
 

@@ -120,7 +120,7 @@ def _work(sweep: Sweep, trials: Sequence[Trial], lineups: dict[str, Lineup], fol
     plan = _planned(sweep, trials, lineups)
     console.say(f"{folder}: {len(plan.waiting)} trials to do, {len(plan.over)} are over, {plan.at_once} at once")
     write_whole(folder / "config.yaml", public_yaml(_claim(sweep)))
-    with explained(RunFolder(folder, sweep.seeds[0]), resume_command()), _recorded(sweep, folder) as record:
+    with _recorded(sweep, folder) as record, explained(RunFolder(folder, sweep.seeds[0]), resume_command()):
         with _timed(trials, folder, plan.at_once):
             if isinstance(sweep.sweep.scheduler, PBT) and not (folder / RECORD).exists():
                 plan = _evolved(sweep, sweep.sweep.scheduler, plan, lineups, folder, console)

@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.shapes import KNOWN, Shape, shape_of
 from raydistill.models.trio import demo_model
-from raydistill.scaling import (
+from raydistill.scaling.arithmetic import (
     ASSUMED_DECODING,
     ASSUMED_DIGEST,
     ASSUMED_HOST,

@@ -14,7 +14,7 @@ from raydistill.config.students import Matching, StudentsConfig
 from raydistill.errors import InputError
 from raydistill.models.shapes import Shape
 from raydistill.plan import BYTES, Part, Size, student_logits
-from raydistill.scaling import (
+from raydistill.scaling.arithmetic import (
     GIB,
     Gpu,
     Memory,

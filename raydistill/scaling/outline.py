@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from raydistill import distill_plan, plan
 from raydistill.config.distill import Distill
 from raydistill.config.run import Run
-from raydistill.gpu_hours import Hours, distill_hours, run_hours
-from raydistill.gpu_memory import Card, Shapes, cards, distill_memory, run_memory
 from raydistill.models.shapes import Shape
 from raydistill.plan import Part, Size
-from raydistill.scaling import Gpu, Memory
+from raydistill.scaling.arithmetic import Gpu, Memory
+from raydistill.scaling.hours import Hours, distill_hours, run_hours
+from raydistill.scaling.memory import Card, Shapes, cards, distill_memory, run_memory
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
 from raydistill.dry_run import dry_run, dry_run_distill, dry_run_sweep
 from raydistill.errors import InputError
-from raydistill.gpu_memory import Card, cards, require_fit, run_memory, verdict
 from raydistill.models.shapes import KNOWN
-from raydistill.outline import outline_run
 from raydistill.plan import Part, check
-from raydistill.scaling import GIB, H100, Memory
+from raydistill.scaling.arithmetic import GIB, H100, Memory
+from raydistill.scaling.memory import Card, cards, require_fit, run_memory, verdict
+from raydistill.scaling.outline import outline_run
 from tests.e2e.conftest import ENVIRONMENT
 
 PAPER = Path("configs/paper")

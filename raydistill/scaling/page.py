@@ -1,4 +1,4 @@
-"""The tables of docs/scaling.md, from `configs/paper/`: `python -m raydistill.scaling_page` prints them."""
+"""The tables of docs/scaling.md, from `configs/paper/`: `python -m raydistill.scaling.page` prints them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 from raydistill.config.distill import Distill
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Run
-from raydistill.gpu_memory import trained_memory
 from raydistill.models.shapes import KNOWN
-from raydistill.outline import Outline, outline_distill, outline_run
 from raydistill.plan import BYTES
-from raydistill.scaling import (
+from raydistill.scaling.arithmetic import (
     ASSUMED_LINK,
     GIB,
     GPUS_PER_NODE,
@@ -24,6 +22,8 @@ from raydistill.scaling import (
     sync_seconds,
     zero3_state,
 )
+from raydistill.scaling.memory import trained_memory
+from raydistill.scaling.outline import Outline, outline_distill, outline_run
 
 PRESETS = Path("configs/paper")
 FAMILIES = ("gemma3", "qwen3")

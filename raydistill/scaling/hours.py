@@ -9,10 +9,9 @@ from raydistill.config.calibration import ZeroConfig
 from raydistill.config.distill import SFT, Distill, SampledRKL
 from raydistill.config.run import Run
 from raydistill.config.students import Matching
-from raydistill.gpu_memory import Shapes
 from raydistill.models.shapes import Shape
 from raydistill.plan import BYTES
-from raydistill.scaling import (
+from raydistill.scaling.arithmetic import (
     ASSUMED_DECODING,
     ASSUMED_DIGEST,
     ASSUMED_HOST,
@@ -30,6 +29,7 @@ from raydistill.scaling import (
     sync_seconds,
     training_passes,
 )
+from raydistill.scaling.memory import Shapes
 
 ASSUMED_PROMPT = 150
 """Tokens of a prompt in its template. The data are not looked at."""
