@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from raydistill.config.describe import help_text, json_schema
+from raydistill.config.diagnose import Diagnose
 from raydistill.config.distill import Distill
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Job, Run
@@ -90,6 +91,33 @@ def distill(
         run_distillation(job, check(job), folder, resume)
 
 
+@app.command(epilog=help_text(Diagnose))
+def diagnose(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields, such as evaluation.prompts=200")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="YAML config")] = Path("configs/diagnose.yaml"),
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Shorthand for teacher.model=TEACHER")] = None,
+    student: Annotated[str | None, typer.Option(help="Shorthand for student.model=STUDENT")] = None,
+    task: Annotated[str | None, typer.Option(help="Shorthand for task.kind=TASK")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a diagnosis that was interrupted")] = False,
+) -> None:
+    """Say why a student learns badly from a teacher: traps, symptoms, and what to try."""
+    job = load_job(Diagnose, config, _with_flags(overrides, {"teacher.model": teacher, "student.model": student, "task.kind": task}))
+    from raydistill.diagnosis import DiagnosisFolder, run_diagnosis
+    from raydistill.diagnosis_plan import check, show
+
+    folder = DiagnosisFolder(_folder(out, job.name), job.seed)
+    if dry_run:
+        folder.is_complete(job, resume)
+        show(job, check(job), folder.root)
+        return
+    with _interruptible():
+        run_diagnosis(job, check(job), folder, resume)
+
+
 @app.command(epilog=help_text(Sweep))
 def sweep(
     overrides: Annotated[
@@ -163,9 +191,9 @@ def build_ops() -> None:
 
 
 @app.command()
-def schema(job: Annotated[Literal["calibrate", "distill", "sweep"], typer.Argument(help="Whose config")] = "calibrate") -> None:
+def schema(job: Annotated[Literal["calibrate", "distill", "diagnose", "sweep"], typer.Argument(help="Whose config")] = "calibrate") -> None:
     """Print the JSON schema of a config, for editors."""
-    kinds: dict[str, type[Job]] = {"calibrate": Run, "distill": Distill, "sweep": Sweep}
+    kinds: dict[str, type[Job]] = {"calibrate": Run, "distill": Distill, "diagnose": Diagnose, "sweep": Sweep}
     print(json.dumps(json_schema(kinds[job]), indent=2))
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.describe import fields, json_schema
+from raydistill.config.diagnose import Diagnose
 from raydistill.config.distill import Distill, DistillMethod
 from raydistill.config.load import dump_run, load_job, load_run, parse_run
 from raydistill.config.run import Run
@@ -18,6 +19,7 @@ from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
 
 STUDENTS = ["students.model.model=demo:student", "students.methods=[{method: seqkd}]"]
+_KINDS = (("diagnose", Diagnose), ("distill", Distill), ("sweep", Sweep))
 MINIMAL = {"teacher": {"model": "demo:teacher"}, "proxy": {"model": "demo:proxy"}}
 
 
@@ -126,7 +128,7 @@ def test_the_resolved_config_reads_back_equal(tmp_path):
     assert parse_run(yaml.safe_load(dump_run(run)), "again") == run
 
 
-@pytest.mark.parametrize("job", [Run, Distill])
+@pytest.mark.parametrize("job", [Run, Distill, Diagnose])
 def test_every_field_is_described(job):
     assert [name for name, _, description in fields(job) if not description] == []
 
@@ -146,7 +148,7 @@ def test_shipped_configs_are_valid():
     paths = sorted(Path("configs").rglob("*.yaml"))
     assert paths
     for path in paths:
-        kind = next((kind for start, kind in (("distill", Distill), ("sweep", Sweep)) if path.name.startswith(start)), Run)
+        kind = next((kind for start, kind in _KINDS if path.name.startswith(start)), Run)
         load_job(kind, path)
 
 

@@ -1,0 +1,58 @@
+"""The config of a diagnosis: why a student does, or would, learn badly from a teacher."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from raydistill.config.base import PositiveInt
+from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig
+from raydistill.config.models import ModelConfig
+from raydistill.config.run import Job
+from raydistill.config.students import EvaluationConfig
+from raydistill.config.track import TrackConfig
+
+
+class DiagnoseEvaluation(EvaluationConfig):
+    """What is measured on. A diagnosis is for choices, hence the tune split."""
+
+    split: Literal["tune", "report"] = "tune"
+    """Prompts to measure on."""
+
+
+class Diagnose(Job):
+    """Measure traps and symptoms of one teacher and one student."""
+
+    seed: int = 1
+    """Sets what is sampled, and which steps are corrupted."""
+    teacher: ModelConfig
+    """The model to distil from."""
+    student: ModelConfig
+    """The model that learns, or has learnt, from it."""
+    evaluation: DiagnoseEvaluation = DiagnoseEvaluation()
+    """Prompts, and completions of each by the teacher and by the student."""
+    track: TrackConfig = TrackConfig(uri=None)
+    """A diagnosis is not recorded in MLflow: `uri` must stay null."""
+    wrong_pairs: PositiveInt = 200
+    """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
+    traces are corrupted."""
+    max_new_tokens: PositiveInt = 32
+    """Tokens at which a completion is cut off."""
+    dtype: Dtype = "float32"
+    """Type of the weights."""
+    rollout: RolloutConfig = RolloutConfig()
+    """Engines that sample from the teacher, then from the student."""
+    scorer: ScorerConfig = ScorerConfig()
+    """The teacher, the student, and, where they have one tokenizer, both in one process: an actor each."""
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Diagnose:
+        if self.track.uri is not None:
+            raise ValueError("track.uri: a diagnosis is not recorded in MLflow; drop it")
+        if self.max_new_tokens >= self.rollout.max_model_len:
+            raise ValueError(
+                f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "
+                "which also holds the prompt"
+            )
+        return self

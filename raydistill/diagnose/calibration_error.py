@@ -1,0 +1,82 @@
+"""Overconfident hallucination: whether a model that is sure of its answer is right.
+
+Axes: B, prompts; G, answers of a prompt; N, all answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raydistill.evaluate.intervals import Estimate
+from raydistill.evaluate.ratios import ratio_estimate
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, how sure it was, and whether it was right."""
+
+    confidence: float
+    """Probability of the answer's tokens given the prompt and the trace before them."""
+    right: bool
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of like confidence."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    """Mean."""
+    accuracy: float
+    """Share of right ones."""
+
+
+def reliability(answers_N: Sequence[Answer], bins: int = BINS) -> list[Bin]:
+    """The bins of equal width, the last one closed at 1, that hold an answer (Guo et al. 2017)."""
+    held: list[list[Answer]] = [[] for _ in range(bins)]
+    for answer in answers_N:
+        held[_bin(answer, bins)].append(answer)
+    return [
+        Bin(place / bins, (place + 1) / bins, len(one), sum(a.confidence for a in one) / len(one), sum(a.right for a in one) / len(one))
+        for place, one in enumerate(held)
+        if one
+    ]
+
+
+def calibration_error(answers_BG: Sequence[Sequence[Answer]], bins: int = BINS) -> Estimate:
+    """Expected calibration error: the mean over bins of |confidence - accuracy|, weighted by their answers; from 0 to 1.
+
+    The interval clusters by prompt and takes it as given on which side of its accuracy each bin's confidence lies. Noise alone keeps the
+    error above 0: see `noise_floor`. Raises ValueError without an answer.
+    """
+    bins_of = reliability([answer for row in answers_BG for answer in row], bins)
+    signs = {round(one.low * bins): math.copysign(1, one.confidence - one.accuracy) for one in bins_of}
+    excess = [sum(signs[_bin(answer, bins)] * (answer.confidence - answer.right) for answer in row) for row in answers_BG]
+    return ratio_estimate(excess, [len(row) for row in answers_BG])
+
+
+def noise_floor(answers_N: Sequence[Answer], bins: int = BINS) -> float:
+    """What the error would come to if every answer were right with just the probability of its confidence, by the normal approximation.
+
+    A bin's gap is then about normal with the variance sum c (1 - c) / n^2, whose mean size is sqrt(2 / pi) of its deviation.
+    """
+    variances = [0.0] * bins
+    for answer in answers_N:
+        variances[_bin(answer, bins)] += answer.confidence * (1 - answer.confidence)
+    return sum(math.sqrt(2 / math.pi * max(0.0, variance)) for variance in variances) / len(answers_N)
+
+
+def confidence_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> Estimate | None:
+    """Mean confidence of the wrong answers, clustered by prompt; None where all are right."""
+    wrong_BG = [[answer.confidence for answer in row if not answer.right] for row in answers_BG]
+    return ratio_estimate([sum(row) for row in wrong_BG], [len(row) for row in wrong_BG]) if any(wrong_BG) else None
+
+
+def _bin(answer: Answer, bins: int) -> int:
+    return min(bins - 1, int(answer.confidence * bins))

@@ -1,0 +1,124 @@
+"""Teacher and student side by side in one process: how far they are apart at each token, without a distribution ever leaving it.
+
+Axes: P, positions of several traces; D, hidden units; V, the vocabulary; K, the sizes of `tail_noise.sizes`; T, a trace's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from raydistill.cluster import placement
+from raydistill.diagnose.tail_noise import kl_at_k
+from raydistill.environment import process_environment
+from raydistill.models.load import load_model
+from raydistill.scoring.forward import Forward, Pair
+from raydistill.scoring.score import ScorerSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_CHUNK_ELEMENTS = 2**21
+"""Log-probabilities of one model that are held at once: 16 MiB in double, of which some ten are needed."""
+BINS = 16
+"""Places within a completion are told apart by so many bins."""
+
+
+@dataclass(frozen=True)
+class TraceDivergence:
+    """How far teacher and student are apart along one trace: sums over its tokens, in nats."""
+
+    tokens: int
+    forward: tuple[float, ...]
+    """KL@k of KL(teacher || student), for each size."""
+    reverse: tuple[float, ...]
+    """KL@k of KL(student || teacher)."""
+    forward_by_bin: tuple[float, ...]
+    """KL(teacher || student) by place in the completion."""
+    tokens_by_bin: tuple[int, ...]
+
+
+class TwoModels(Forward):
+    """Two models with one vocabulary; the teacher is the model of this class."""
+
+    def __init__(self, teacher: PreTrainedModel, student: PreTrainedModel, batch_tokens: int) -> None:
+        super().__init__(teacher, batch_tokens)
+        self._student = Forward(student, batch_tokens)
+
+    def divergences(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """KL@k in both directions, (T, K) each, at the completion's tokens, for each pair of prompt and completion.
+
+        `student` has the same completions after the prompt as the student reads it. The largest k is the vocabulary: what models have
+        beyond it, both leave out. Raises RunError for a pair that does not fit a context.
+        """
+        found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, len(ks))), np.zeros((0, len(ks))))] * len(teacher)
+        for batch in self._batches(teacher):
+            for index in batch:
+                self._student._check_length(len(student[index][0]) + len(student[index][1]) - 1)
+            chunks = list(self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks))
+            ends = np.cumsum([len(teacher[index][1]) for index in batch])[:-1]
+            both = [np.split(torch.cat(parts).cpu().numpy(), ends) for parts in zip(*chunks, strict=True)]
+            for index, forward_TK, reverse_TK in zip(batch, *both, strict=True):
+                found[index] = (forward_TK, reverse_TK)
+        return found
+
+    @torch.inference_mode()
+    def _chunks(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Positions a few at a time, so that memory does not grow with positions x vocabulary."""
+        theirs_PD, own_PD = self._hidden(teacher), self._student._hidden(student)
+        step = max(1, _CHUNK_ELEMENTS // max(ks))
+        for start in range(0, len(theirs_PD), step):
+            part = slice(start, start + step)
+            yield kl_at_k(_logprobs(self, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks)), ks)
+
+
+def _logprobs(model: Forward, hidden_PD: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """(P, V), normalised over the first V tokens, in double: a KL of float32 is mostly rounding where models agree."""
+    return model._head(inputs_embeds=hidden_PD[None]).logits[0, :, :vocabulary].double().log_softmax(-1)
+
+
+def by_bin(forward_T: np.ndarray, width: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Sums and counts over BINS bins of `width` tokens each; what lies beyond the last is counted there."""
+    places_T = np.minimum(np.arange(len(forward_T)) // width, BINS - 1)
+    sums = np.bincount(places_T, weights=forward_T, minlength=BINS)
+    return tuple(map(float, sums)), tuple(map(int, np.bincount(places_T, minlength=BINS)))
+
+
+class ComparerActor:
+    """Hosts both models."""
+
+    def __init__(self, teacher: ScorerSpec, student: ScorerSpec) -> None:
+        torch.set_num_threads(teacher.threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        first, second = (load_model(spec.model, spec.dtype).to(device) for spec in (teacher, student))  # type: ignore[arg-type]
+        self._models = TwoModels(first, second, teacher.batch_tokens)
+
+    def compare(
+        self,
+        teacher_prompts: Sequence[Sequence[int]],
+        student_prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        ks: Sequence[int],
+        bin_width: int,
+    ) -> list[TraceDivergence]:
+        """How far the models are apart along each completion."""
+        first, second = (list(zip(prompts, completions, strict=True)) for prompts in (teacher_prompts, student_prompts))
+        return [_summary(forward_TK, reverse_TK, bin_width) for forward_TK, reverse_TK in self._models.divergences(first, second, ks)]
+
+
+def _summary(forward_TK: np.ndarray, reverse_TK: np.ndarray, bin_width: int) -> TraceDivergence:
+    sums, counts = by_bin(forward_TK[:, -1], bin_width)
+    return TraceDivergence(len(forward_TK), tuple(forward_TK.sum(0).tolist()), tuple(reverse_TK.sum(0).tolist()), sums, counts)
+
+
+def start_comparer(teacher: ScorerSpec, student: ScorerSpec, num_cpus: float, num_gpus: float) -> Any:
+    """Start a ComparerActor without waiting for it; placed as scorers are."""
+    import ray
+
+    environment = {"env_vars": process_environment(teacher.threads, num_gpus)}
+    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": placement("rollout"), "runtime_env": environment}
+    return ray.remote(ComparerActor).options(**options).remote(teacher, student)

@@ -1,0 +1,102 @@
+"""Which trap dominates and what to try, each sentence with the figure it rests on. Rules of thumb of ours; the paper has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Json = dict[str, Any]
+
+TELLING = {"tail_noise": 0.1, "off_policy_instability": 1.5, "gap": 0.05}
+"""Levels from which a trap counts: share of the KL beyond k = 50 (10 for a small vocabulary); ratio of token KLs; nats a byte."""
+TITLES = {
+    "tail_noise": "Tail noise",
+    "off_policy_instability": "Off-policy instability",
+    "gap": "The teacher-student gap",
+    "overconfident_hallucination": "Overconfident hallucination",
+    "self_correction_collapse": "Self-correction collapse",
+    "local_decoding_degradation": "Local decoding degradation",
+}
+_REPEATS = 0.01
+"""Share of 4-grams that a student has to repeat beyond its teacher to be told so: with many prompts less is sure, and means nothing."""
+_LITTLE_BEYOND = 0.05
+"""A top k that leaves less of the KL than this is large enough."""
+_FAR = 3.0
+"""Ratio of token KLs from which all of a student's completions should be its own."""
+
+
+def dominant(traps: Json) -> str | None:
+    """The trap that exceeds its level most, as a multiple of it, by the lower bound of its interval; None where none exceeds it."""
+    excess = {name: _surely(traps[name]) / level for name, level in TELLING.items()}
+    worst = max(excess, key=lambda name: excess[name])
+    return worst if excess[worst] > 1 else None
+
+
+def verdict(diagnosis: Json) -> list[str]:
+    """Sentences: the trap that dominates, what to try against it, and what symptoms there are."""
+    traps = diagnosis["traps"]
+    worst = dominant(traps)
+    return [*_about_the_worst(traps, worst), *_about_wrong_traces(traps["gap"]), *_about_symptoms(diagnosis["symptoms"])]
+
+
+def figure_in_words(figure: Json) -> str:
+    """`0.123 [0.100, 0.146] nats a byte`, or why it was not measured."""
+    if "not measured" in figure:
+        return f"not measured: {figure['not measured']}"
+    if figure["value"] is None:
+        return "undefined: the KL is about 0"
+    bounds = "" if figure["ci95"] is None else " [{:.3f}, {:.3f}]".format(*figure["ci95"])
+    return f"{figure['value']:.3f}{bounds} {figure['unit']}"
+
+
+def _surely(figure: Json) -> float:
+    """The lower bound; a value without an interval proves nothing."""
+    return figure["ci95"][0] if figure.get("value") is not None and figure["ci95"] else 0.0
+
+
+def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
+    if worst is None:
+        shown = "; ".join(f"{TITLES[name].lower()} {figure_in_words(traps[name])} (level {level:g})" for name, level in TELLING.items())
+        yield f"No trap stands out above its level: {shown}."
+        return
+    yield f"{TITLES[worst]} dominates: {figure_in_words(traps[worst])}, where {TELLING[worst]:g} would count."
+    yield {"tail_noise": _against_tail_noise, "off_policy_instability": _against_instability, "gap": _against_gap}[worst](traps)
+
+
+def _against_tail_noise(traps: Json) -> str:
+    curve = [(row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"]]
+    enough, kept = next((k, value / curve[-1][1]) for k, value in curve if value >= (1 - _LITTLE_BEYOND) * curve[-1][1])
+    return f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
+
+
+def _against_instability(traps: Json) -> str:
+    share = 1.0 if traps["off_policy_instability"]["value"] >= _FAR else 0.5
+    own = figure_in_words(traps["off_policy_instability"]["student_prefixes"])
+    return f"Try `gkd` with method.on_policy={share:g}: on its own prefixes the student is {own} from the teacher."
+
+
+def _against_gap(traps: Json) -> str:
+    back = figure_in_words(traps["gap"]["on_student"])
+    return f"Calibrate the teacher towards small models first, with knob.eta=1: on the student's own texts the gap is {back}."
+
+
+def _about_wrong_traces(gap: Json) -> Iterator[str]:
+    preference = gap["wrong_trace_preference"]
+    if "not measured" in preference or preference["ci95"] is None:
+        return
+    kind = "the teacher's own wrong traces" if preference["wrong_traces"] == "own" else "right traces with one corrupted step"
+    low, high = preference["ci95"]
+    finds = "mostly prefers the right one" if high < 0.5 else "prefers the wrong one" if low > 0.5 else "cannot tell them apart"
+    yield f"Of a wrong and a right trace the student {finds}: wrong above right {figure_in_words(preference)}, by {kind}."
+
+
+def _about_symptoms(symptoms: Json) -> Iterator[str]:
+    calibration = symptoms["overconfident_hallucination"]
+    if _surely(calibration) > (calibration.get("reference") or 0) and calibration.get("value") is not None:
+        wrong = figure_in_words(calibration["student"]["confidence_when_wrong"])
+        yield (
+            f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
+            f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
+        )
+    if _surely(symptoms["local_decoding_degradation"]) > _REPEATS:
+        yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."

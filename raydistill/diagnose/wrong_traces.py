@@ -1,0 +1,70 @@
+"""Wrong traces to set beside right ones: the teacher's own where there are enough, else right ones with a corrupted step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from raydistill.diagnose.preference import Rivals, corrupt_step
+from raydistill.diagnose.sampled import Sampled
+
+Text = tuple[int, str]
+"""A prompt's place and a completion of it."""
+
+
+@dataclass(frozen=True)
+class WrongTraces:
+    """By prompt, wrong traces and right ones."""
+
+    source: Literal["own", "corrupted"]
+    """`own`: each wrong trace of the teacher meets each right one of its prompt; `corrupted`: a right one meets itself, corrupted."""
+    own_pairs: int
+    """Pairs of the teacher's own, whether there were enough or not."""
+    wrong_BG: tuple[tuple[str, ...], ...]
+    right_BG: tuple[tuple[str, ...], ...]
+
+    @property
+    def pairs(self) -> int:
+        if self.source == "own":
+            return self.own_pairs
+        return sum(map(len, self.wrong_BG))
+
+    def texts(self) -> list[Text]:
+        """All that has to be scored."""
+        rows = zip(self.wrong_BG, self.right_BG, strict=True)
+        return [(place, text) for place, (wrong, right) in enumerate(rows) for text in (*wrong, *right)]
+
+    def rivals(self, per_byte: Sequence[float]) -> list[Rivals]:
+        """With one model's scores of `texts()`, in order; prompts that have no pair are left out."""
+        scores = iter(per_byte)
+        rows = [
+            Rivals(tuple(next(scores) for _ in wrong), tuple(next(scores) for _ in right), self.source == "corrupted")
+            for wrong, right in zip(self.wrong_BG, self.right_BG, strict=True)
+        ]
+        return [one for one in rows if one.wrong and one.right]
+
+
+def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:
+    """The teacher's own where its prompts have `wanted` pairs, else corrupted ones. Truncated completions are left out."""
+    own = _own(teacher)
+    pairs = sum(len(wrong) * len(right) for wrong, right in own)
+    if pairs >= wanted:
+        return WrongTraces("own", pairs, tuple(w for w, _ in own), tuple(r for _, r in own))
+    rows = [_corrupted(right, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
+    return WrongTraces("corrupted", pairs, tuple(w for w, _ in rows), tuple(r for _, r in rows))
+
+
+def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Distinct (wrong, right) texts of each prompt."""
+    found: list[tuple[dict[str, None], dict[str, None]]] = [({}, {}) for _ in teacher.prompts]
+    for place, completion, right in teacher.clean():
+        if not completion.truncated and completion.text:
+            found[place][int(right)][completion.text] = None
+    return [(tuple(wrong), tuple(right)) for wrong, right in found]
+
+
+def _corrupted(right: Sequence[str], rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    both = [(wrong, text) for text in right if (wrong := corrupt_step(text, rng)) is not None]
+    return tuple(wrong for wrong, _ in both), tuple(text for _, text in both)

@@ -1,0 +1,122 @@
+"""What a diagnosis will start: checked against the machine before anything does, and shown by `--dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydistill.config.diagnose import Diagnose
+from raydistill.errors import InputError
+from raydistill.models.lineup import Role, settled
+from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.table import models_table
+from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.reading import require_readable
+from raydistill.students.data import Reader
+from raydistill.students.job import make_reader
+from raydistill.tasks.make import make_task
+from raydistill.tasks.prompt import Prompt, Task
+
+_VERIFIER_BYTES = 0.1 * 2**30
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student, checked, and how they read texts."""
+
+    teacher: Role
+    student: Role
+    teacher_reader: Reader
+    student_reader: Reader
+    task: Task
+    prompts: tuple[Prompt, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def facts(self) -> list[ModelFacts]:
+        return [self.teacher.facts, self.student.facts]
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether the models can be compared token by token."""
+        from raydistill.students.lessons import same_tokens
+
+        return same_tokens(self.student_reader, self.teacher_reader)
+
+    @property
+    def shared_ids(self) -> int:
+        """How many token ids, from 0, the tokenizer has and both models know: the vocabulary over which they are compared."""
+        from raydistill.models.text import id_count
+
+        return min(id_count(self.teacher_reader.tokenizer), *(facts.embedding_rows for facts in self.facts))
+
+
+def check(job: Diagnose) -> Pair:
+    """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    task = make_task(job.task)
+    roles = [_role(section, job) for section in ("teacher", "student")]
+    readers = [make_reader(role.facts, role.config) for role in roles]
+    prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
+    if not prompts:
+        raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
+    _require_pairs(job, len(prompts))
+    texts = [prompt.text for prompt in prompts]
+    for role, reader in zip(roles, readers, strict=True):
+        limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
+        require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
+        require_readable(role.facts.section, reader, texts)
+    warnings = [warning for role in roles for warning in role.facts.warnings] + check_ends(roles[0].facts, [roles[1].facts])
+    pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), tuple(warnings))
+    check_room(parts(job, pair))
+    return pair
+
+
+def _role(section: str, job: Diagnose) -> Role:
+    config = getattr(job, section)
+    facts = inspect_model(ModelRef(section, config.model, config.template))
+    return Role(facts, settled(config, facts))
+
+
+def _require_pairs(job: Diagnose, prompts: int) -> None:
+    """A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones."""
+    samples = job.evaluation.teacher_samples
+    most = prompts * max(samples, samples**2 // 4)
+    if most < job.wrong_pairs:
+        raise InputError(
+            f"wrong_pairs: {job.wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a "
+            "right trace; raise evaluation.prompts or evaluation.teacher_samples, or lower it"
+        )
+
+
+def parts(job: Diagnose, pair: Pair) -> list[Part]:
+    """The processes of a diagnosis; engines are gone before scorers start, and are counted with them all the same."""
+    width = BYTES[job.dtype]
+    both = [facts.parameters for facts in pair.facts]
+    engine = (VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES) + width * max(both) + job.rollout.kv_cache_mib * 2**20
+    one = TORCH_BYTES + width * max(both)
+    cpus, gpus = job.scorer.cpus, job.scorer.gpus
+    kinds = [
+        Part("rollout", job.rollout.workers, job.rollout.cpus, job.rollout.gpus, engine, "samples, teacher then student", "rollout"),
+        Part("scorer", 2, cpus, gpus, one, "teacher and student, say how likely they find a text", "rollout"),
+        Part("verifier", job.verifier.workers, 0, 0, _VERIFIER_BYTES, "checks answers", None),
+    ]
+    if pair.same_tokens:
+        kinds.append(Part("comparer", 1, cpus, gpus, TORCH_BYTES + width * sum(both), "both models, compared token by token", "rollout"))
+    return kinds
+
+
+def show(job: Diagnose, pair: Pair, folder: Path) -> None:
+    """Print what a diagnosis would do."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"diagnosis [bold]{job.name}[/bold] in {folder}: task {job.task.kind}", highlight=False)
+    console.print(models_table(pair.facts))
+    kinds = parts(job, pair)
+    console.print(actor_table(kinds))
+    samples = f"{job.evaluation.teacher_samples} completions of the teacher and {job.evaluation.student_samples} of the student"
+    console.print(f"{totals(kinds)}; {len(pair.prompts)} prompts of {job.evaluation.split}, {samples} each", highlight=False)
+    if not pair.same_tokens:
+        console.print("the tokenizers differ: tail noise and off-policy instability will not be measured", highlight=False)
+    for warning in pair.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)

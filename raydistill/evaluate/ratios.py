@@ -1,0 +1,52 @@
+"""Ratios of sums over independent units, such as KL a token, where units (prompts) have different numbers of tokens.
+
+Intervals are those of Taylor linearisation, the standard one for a ratio estimator under cluster sampling (Cochran 1977, ch. 6): a
+t interval over each unit's first-order contribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from raydistill.evaluate.intervals import Estimate, mean_estimate
+
+
+def ratio_estimate(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """sum(numerators) / sum(denominators) with its 95 % interval; a unit whose denominator is 0 has no part in it.
+
+    Raises ValueError where no denominator is positive, one is negative, or the lengths differ.
+    """
+    return mean_estimate(_linearised(numerators, denominators))
+
+
+def ratio_of_ratios(first: tuple[Sequence[float], Sequence[float]], second: tuple[Sequence[float], Sequence[float]]) -> Estimate:
+    """The quotient of two such ratios over the same units, each given as (numerators, denominators); the interval is that of its logarithm.
+
+    Raises ValueError unless all denominators and both ratios are positive.
+    """
+    logs = [_log_linearised(*part) for part in (first, second)]
+    log = mean_estimate([a - b for a, b in zip(*logs, strict=True)])
+    return Estimate(math.exp(log.mean), None if log.ci95 is None else (math.exp(log.ci95[0]), math.exp(log.ci95[1])), log.n)
+
+
+def _linearised(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """One value a unit, whose mean is the ratio and whose spread is that of the ratio."""
+    if any(denominator < 0 for denominator in denominators):
+        raise ValueError("a denominator is negative")
+    units = [(a, b) for a, b in zip(numerators, denominators, strict=True) if b > 0]
+    if not units:
+        raise ValueError("a ratio without a positive denominator")
+    mean = math.fsum(b for _, b in units) / len(units)
+    ratio = math.fsum(a for a, _ in units) / len(units) / mean
+    return [ratio + (a - ratio * b) / mean for a, b in units]
+
+
+def _log_linearised(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    if not all(denominator > 0 for denominator in denominators):
+        raise ValueError("a ratio of ratios is paired by unit: every denominator must be positive")
+    values = _linearised(numerators, denominators)
+    ratio = math.fsum(values) / len(values)
+    if ratio <= 0:
+        raise ValueError("a ratio of ratios needs positive ratios")
+    return [math.log(ratio) + value / ratio - 1 for value in values]

@@ -1,0 +1,40 @@
+"""Where in a completion its final answer is written."""
+
+from __future__ import annotations
+
+import re
+
+_MARKS = {"arithmetic": "#", "maths": "####"}
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+def answer_span(task: str, text: str) -> tuple[int, int] | None:
+    """Start and end of the answer in `text`, in UTF-8 bytes, for a task of this name; None where it has none.
+
+    The rest of the line after the task's last mark; without a mark, what is in the last \\boxed; without that, the last number.
+    """
+    found = _marked(text, _MARKS[task]) or _boxed(text) or _last_number(text)
+    return None if found is None else (len(text[: found[0]].encode()), len(text[: found[1]].encode()))
+
+
+def _marked(text: str, mark: str) -> tuple[int, int] | None:
+    before, found, rest = text.rpartition(mark)
+    line = rest.lstrip().partition("\n")[0].rstrip()
+    start = len(before) + len(found) + len(rest) - len(rest.lstrip())
+    return (start, start + len(line)) if found and line else None
+
+
+def _boxed(text: str) -> tuple[int, int] | None:
+    _, found, rest = text.rpartition("\\boxed{")
+    depth = 1
+    for place, character in enumerate(rest if found else ""):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if not depth:
+            start = len(text) - len(rest)
+            return (start, start + place) if place else None
+    return None
+
+
+def _last_number(text: str) -> tuple[int, int] | None:
+    numbers = list(_NUMBER.finditer(text))
+    return numbers[-1].span() if numbers else None

@@ -1,0 +1,30 @@
+import math
+
+import pytest
+
+from raydistill.diagnose.confidence import confidence
+from raydistill.models.load import load_tokenizer
+from raydistill.models.text import encode_completion
+from raydistill.models.trio import demo_model
+from raydistill.students.spelling import read_spelling
+from tests.diagnose.samples import completion
+
+
+@pytest.mark.parametrize("role", ["teacher", "proxy"])  # the proxy has tokens of two characters
+def test_it_is_the_probability_of_the_tokens_that_write_the_answer(role):
+    tokenizer = load_tokenizer(demo_model(role))
+    spelling = read_spelling("teacher.model", tokenizer)
+    text = "7+5=2;2-9=3;#3"
+    ids = encode_completion(tokenizer, text)
+    spelled = [token.decode() for token in spelling.spell(ids)]
+    assert "".join(spelled) == text
+    logprobs = [-0.01 * (place + 1) for place in range(len(ids))]
+    found = confidence(completion(text, [*ids, tokenizer.eos_token_id], [*logprobs, -9.0]), "arithmetic", spelling)
+    assert found == pytest.approx(math.exp(logprobs[-1]))
+
+
+def test_without_an_answer_there_is_none():
+    spelling = read_spelling("teacher.model", load_tokenizer(demo_model("teacher")))
+    assert confidence(completion("#3", [1, 2], [-1.0, -1.0], truncated=True), "arithmetic", spelling) is None
+    assert confidence(completion("#3", [1, 2], [-1.0, -1.0], special=True), "arithmetic", spelling) is None
+    assert confidence(completion("", [2], [-1.0]), "arithmetic", spelling) is None

@@ -1,0 +1,84 @@
+import pytest
+
+from raydistill.diagnose import findings
+from raydistill.diagnose.calibration_error import Answer
+from raydistill.diagnose.comparer import BINS, TraceDivergence
+from raydistill.diagnose.preference import Rivals
+from tests.diagnose.samples import sampled
+
+KS = (1, 10, 50, 100, 200)
+
+
+def trace(tokens, kl, at_10=None, at_50=None):
+    forward = (0.0, kl if at_10 is None else at_10, kl if at_50 is None else at_50, kl, kl)
+    by_bin = [0.0] * BINS
+    by_bin[0] = kl
+    return TraceDivergence(tokens, forward, forward, tuple(by_bin), (tokens, *[0] * (BINS - 1)))
+
+
+def test_the_share_beyond_k_is_over_all_tokens():
+    rows = [[trace(10, 1.0, 0.5, 0.9), trace(5, 2.0, 1.5, 1.9)], [trace(10, 1.0, 0.5, 0.7)]]
+    found = findings.tail_noise(rows, KS)
+    shares = found["share_beyond"]["forward"]
+    assert [shares[k]["value"] for k in ("10", "50", "100")] == pytest.approx([1.5 / 4, 0.5 / 4, 0.0])
+    assert found["value"] == shares["50"]["value"]
+    assert found["n"] == 2
+    assert found["ci95"][0] <= found["value"] <= found["ci95"][1]
+    assert found["curve"]["forward"][-1]["value"] == pytest.approx(4 / 25)
+
+
+def test_a_small_vocabulary_is_told_by_k_10():
+    rows = [[TraceDivergence(4, (0.1, 0.5, 1.0), (0.1, 0.5, 1.0), (0.0,) * BINS, (0,) * BINS)]] * 2
+    found = findings.tail_noise(rows, (1, 10, 39))
+    assert (found["k"], found["value"]) == (10, 0.5)
+    assert found["share_beyond"]["forward"]["50"]["value"] == 0
+
+
+def test_where_the_kl_is_about_0_shares_and_ratio_have_no_value():
+    rows = [[trace(10, 1e-9)], [trace(10, 1e-9)]]
+    assert findings.tail_noise(rows, KS)["value"] is None
+    found = findings.off_policy_instability(rows, rows, 2)
+    assert "about 0" in found["not measured"]
+    assert found["teacher_prefixes"]["value"] < 1e-6
+
+
+def test_instability_is_the_ratio_of_token_kls():
+    teacher, student = [[trace(10, 1.0)], [trace(20, 2.2)]], [[trace(5, 1.0)], [trace(10, 2.2)]]
+    found = findings.off_policy_instability(teacher, student, 2)
+    assert found["value"] == pytest.approx(2)
+    assert found["ci95"] == pytest.approx([2, 2])
+    (first,) = found["by_position"]["student_prefixes"]  # no token lies in a later bin
+    assert (first["position"], first["tokens"]) == (0, 15)
+    assert first["value"] == pytest.approx(3.2 / 15)
+
+
+def test_the_gap_is_what_the_authors_text_costs_the_other():
+    found = findings.score_gap([[-1.0, -3.0], [-1.0], []], [[-2.0, -4.0], [-4.0], []])
+    assert found["value"] == pytest.approx(2)
+    assert found["n"] == 2
+    assert "not measured" in findings.score_gap([[]], [[]])
+
+
+def test_preference_has_both_models_and_the_source():
+    rivals = [Rivals((1.0,), (2.0,), paired=False), Rivals((3.0,), (2.0,), paired=False)]
+    found = findings.preference(rivals, rivals[:1], "own", 2)
+    assert (found["value"], found["wrong_traces"], found["pairs"]) == (0.5, "own", 2)
+    assert found["teacher"]["paired_rate"]["value"] == 0
+    assert 0 <= found["student"]["auc"]["ci95"][0] <= found["student"]["auc"]["ci95"][1] <= 1
+
+
+def test_overconfidence_of_a_student_without_answers_is_not_measured():
+    right = [[Answer(0.5, True)], [Answer(0.5, False)]]
+    found = findings.overconfident_hallucination([[]], right)
+    assert found["not measured"] == "no completion has an answer"
+    assert found["teacher"]["calibration_error"]["value"] == 0
+
+
+def test_degradation_compares_as_many_completions_of_each():
+    teacher = sampled([[("a b c d e", True), ("f g", True)], [("x y z", True), ("\ufffd", False)]])
+    student = sampled([[("a a a a a a", True)], [("x y z", True)]])
+    found = findings.local_decoding_degradation(student, teacher)
+    assert found["value"] == pytest.approx((1 - 1 / 3) / 2)
+    assert found["student"]["distinct"]["n"] == found["teacher"]["distinct"]["n"] == 2
+    assert found["teacher"]["invalid_utf8"]["value"] == 0
+    assert found["student"]["truncated"]["value"] == 0

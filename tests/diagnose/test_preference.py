@@ -1,0 +1,65 @@
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from raydistill.diagnose.preference import Rivals, auc, corrupt_step, paired_rate
+from raydistill.tasks.arithmetic import Arithmetic, trace
+
+scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=4).map(tuple)
+rivals = st.lists(st.tuples(scores, scores), min_size=2, max_size=6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rivals)
+def test_auc_is_sklearns(rows):
+    wrong, right = [s for w, _ in rows for s in w], [s for _, r in rows for s in r]
+    expected = roc_auc_score([1] * len(wrong) + [0] * len(right), wrong + right)
+    found = auc([Rivals(w, r, paired=False) for w, r in rows])
+    assert found.mean == pytest.approx(expected)
+    assert found.n == len(rows)
+
+
+def test_the_interval_of_the_auc_is_that_of_a_bootstrap_over_prompts():
+    rng = np.random.default_rng(1)
+    shifts = rng.normal(size=150)
+    rows = [Rivals(tuple(rng.normal(s, 1, 3)), tuple(rng.normal(s + 0.7, 1, 2)), paired=False) for s in shifts]
+    drawn = [auc([rows[i] for i in rng.integers(0, 150, 150)]).mean for _ in range(300)]
+    low, high = auc(rows).ci95
+    assert high - low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.15)
+
+
+def test_paired_rate_counts_by_prompt_and_ties_half():
+    rows = [Rivals((1.0, 3.0), (2.0,), paired=False), Rivals((2.0,), (2.0,), paired=False), Rivals((), (1.0,), paired=False)]
+    assert paired_rate(rows).mean == 0.5
+    assert paired_rate(rows).n == 2
+
+
+def test_a_corrupted_trace_meets_only_its_original():
+    assert paired_rate([Rivals((3.0, 0.0), (2.0, 1.0), paired=True)]).mean == 0.5
+    assert Rivals((3.0, 0.0), (2.0, 1.0), paired=True).pairs == [(3.0, 2.0), (0.0, 1.0)]
+
+
+@pytest.mark.parametrize("style", ["clear", "ramble", "cipher"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_corrupted_step_is_one_character_and_not_the_answer(style, seed):
+    prompt = Arithmetic().prompts("tune")[seed]
+    right = trace(prompt.text, style, random.Random(seed))
+    wrong = corrupt_step(right, random.Random(seed))
+    changed = [place for place, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
+    assert len(changed) == 1
+    assert right[changed[0] - 1] == "="
+    assert Arithmetic().verify(prompt, wrong)
+    assert wrong == corrupt_step(right, random.Random(seed))
+
+
+def test_a_trace_without_a_step_cannot_be_corrupted():
+    assert corrupt_step("The answer is 4.", random.Random(0)) is None
+    assert corrupt_step("so x = big", random.Random(0)) is None
+
+
+def test_a_number_stays_one():
+    assert corrupt_step("2 * 24 = 48 clips", random.Random(0)).split(" = ")[1][:2].isdecimal()

@@ -1,0 +1,80 @@
+import pytest
+
+from raydistill.diagnose.verdict import dominant, figure_in_words, verdict
+
+
+def figure(value, low=None, unit="u", **more):
+    return {"value": value, "unit": unit, "ci95": [value if low is None else low, value], "n": 9, "reference": None} | more
+
+
+NOTHING = {"not measured": "the tokenizers differ"}
+
+
+def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0):
+    curve = [{"k": k} | figure(value) for k, value in ((1, 0.2), (20, 0.94), (50, 0.97), (39000, 1.0))]
+    return {
+        "traps": {
+            "tail_noise": figure(noise, curve={"forward": curve}),
+            "off_policy_instability": figure(instability, student_prefixes=figure(0.7)),
+            "gap": figure(gap, on_student=figure(0.4), wrong_trace_preference=figure(rate, wrong_traces="own")),
+        },
+        "symptoms": {
+            "overconfident_hallucination": figure(error, student={"confidence_when_wrong": figure(0.9)}) | {"reference": 0.02},
+            "local_decoding_degradation": figure(repeats),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("measured", "worst", "cure"),
+    [
+        ({"noise": 0.5}, "tail_noise", "method.top_k=50"),
+        ({"instability": 2.0}, "off_policy_instability", "method.on_policy=0.5"),
+        ({"instability": 4.0}, "off_policy_instability", "method.on_policy=1"),
+        ({"gap": 0.3, "instability": 2.0}, "gap", "knob.eta=1"),
+        ({}, None, "No trap stands out"),
+    ],
+)
+def test_the_trap_that_exceeds_its_level_most_dominates(measured, worst, cure):
+    found = diagnosis(**measured)
+    assert dominant(found["traps"]) == worst
+    assert any(cure in sentence for sentence in verdict(found))
+
+
+def test_what_is_not_sure_does_not_dominate():
+    traps = diagnosis()["traps"] | {"tail_noise": figure(0.9, low=0.05)}
+    assert dominant(traps) is None
+    assert dominant(traps | {"tail_noise": figure(0.9) | {"ci95": None}}) is None
+
+
+def test_what_was_not_measured_is_said():
+    found = diagnosis()
+    found["traps"]["tail_noise"] = NOTHING
+    found["traps"]["gap"]["wrong_trace_preference"] = NOTHING
+    assert "tail noise not measured: the tokenizers differ" in verdict(found)[0]
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.2, "mostly prefers the right one"), (0.8, "prefers the wrong one"), (0.5, "cannot tell")])
+def test_wrong_traces(rate, said):
+    assert any(said in sentence for sentence in verdict(diagnosis(rate=rate)))
+
+
+def test_symptoms_are_named_only_where_they_are():
+    assert len(verdict(diagnosis())) == 2
+    said = " ".join(verdict(diagnosis(error=0.3, repeats=0.1)))
+    assert "calibration error 0.300" in said
+    assert "0.900" in said
+    assert "repeats itself" in said
+
+
+def test_a_symptom_that_was_not_measured_is_no_symptom():
+    found = diagnosis()
+    found["symptoms"]["overconfident_hallucination"] = NOTHING
+    assert len(verdict(found)) == 2
+
+
+def test_figures_in_words():
+    assert figure_in_words(figure(0.5, 0.25)) == "0.500 [0.250, 0.500] u"
+    assert figure_in_words(figure(0.5) | {"ci95": None}) == "0.500 u"
+    assert figure_in_words(NOTHING) == "not measured: the tokenizers differ"
+    assert "about 0" in figure_in_words(figure(0.0) | {"value": None})

@@ -1,0 +1,70 @@
+"""The page of a diagnosis, also where much of it was not measured."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from raydistill.diagnose import findings
+from raydistill.diagnose.calibration_error import Answer
+from raydistill.diagnose.comparer import BINS, TraceDivergence
+from raydistill.diagnose.preference import Rivals
+from raydistill.diagnose.verdict import verdict
+from raydistill.report.diagnosis_html import diagnosis_html
+from tests.diagnose.samples import sampled
+
+KS = (1, 10, 39)
+
+
+def _trace(kl):
+    return TraceDivergence(4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)))
+
+
+def diagnosis(same_tokens=True):
+    texts = sampled([[("7+5=2;#2", True)], [("1+1=3;#3", False)]])
+    rows = [[_trace(1.0)], [_trace(2.0)]]
+    different = findings.not_measured("the tokenizers differ")
+    gap = findings.score_gap([[-1.0], [-1.0]], [[-2.0], [-1.5]])
+    rivals = [Rivals((1.0,), (2.0,), paired=True), Rivals((3.0,), (2.5,), paired=True)]
+    answers = [[Answer(0.9, True)], [Answer(0.8, False)]]
+    found = {
+        "run": "a <run>",
+        "task": "arithmetic",
+        "split": "tune",
+        "prompts": 2,
+        "seed": 1,
+        "models": {"teacher": "t", "student": "s & co"},
+        "score": {"teacher": findings.score(texts), "student": findings.score(texts)},
+        "traps": {
+            "tail_noise": findings.tail_noise(rows, KS) if same_tokens else different,
+            "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2) if same_tokens else different,
+            "gap": findings.gap(gap, gap, findings.preference(rivals, rivals, "corrupted", 2) if same_tokens else different),
+        },
+        "symptoms": {
+            "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1]),
+            "self_correction_collapse": findings.self_correction_collapse(),
+            "local_decoding_degradation": findings.local_decoding_degradation(texts, texts),
+        },
+    }
+    return found | {"verdict": verdict(found)}
+
+
+@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 3), (False, 1)])
+def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
+    found = diagnosis(same_tokens)
+    page = diagnosis_html(found, "config: {}")
+    assert page.count("<svg ") == pictures
+    assert "a &lt;run&gt;" in page
+    assert "s &amp; co" in page
+    assert page.count("not measured: the tokenizers differ") == (0 if same_tokens else 5)  # three figures, two of them in the verdict
+    assert all(
+        name in page for name in ("tail noise", "off-policy instability", "the gap", "overconfident", "self-correction", "degradation")
+    )
+    assert page == diagnosis_html(found, "config: {}")
+
+
+def test_pictures_are_whole_and_tell_lines_apart_without_colour():
+    page = diagnosis_html(diagnosis(), "")
+    svgs = [part.partition("</svg>")[0] for part in page.split("<svg ")[1:]]
+    for svg in svgs:
+        ElementTree.fromstring(f"<svg {svg}</svg>")
+        assert "stroke-dasharray" in svg

@@ -1,0 +1,21 @@
+import pytest
+
+from raydistill.tasks.answers import answer_span
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "answer"),
+    [
+        ("arithmetic", "7+5=2;2-9=3;#3", "3"),
+        ("maths", "naïve: 5 # 6\n#### 42 \nbye", "42"),
+        ("maths", r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
+        ("maths", "about 1,200.5 in all.", "1,200.5"),
+        ("arithmetic", "7+5=2;2-9=3;#", "3"),
+        ("maths", r"\boxed{}", None),
+        ("maths", r"\boxed{unclosed", None),
+        ("maths", "no answer", None),
+    ],
+)
+def test_where_the_answer_is(task, text, answer):
+    span = answer_span(task, text)
+    assert (span and text.encode()[slice(*span)].decode()) == answer
