@@ -42,12 +42,11 @@ class TraceDivergence:
     tokens_by_bin: tuple[int, ...]
 
 
-class TwoModels(Forward):
-    """Two models with one vocabulary; the teacher is the model of this class."""
+class TwoModels:
+    """Two models with one vocabulary."""
 
     def __init__(self, teacher: PreTrainedModel, student: PreTrainedModel, batch_tokens: int) -> None:
-        super().__init__(teacher, batch_tokens)
-        self._student = Forward(student, batch_tokens)
+        self._teacher, self._student = Forward(teacher, batch_tokens), Forward(student, batch_tokens)
 
     def divergences(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """KL@k in both directions, (T, K) each, at the completion's tokens, for each pair of prompt and completion.
@@ -56,9 +55,9 @@ class TwoModels(Forward):
         beyond it, both leave out. Raises RunError for a pair that does not fit a context.
         """
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, len(ks))), np.zeros((0, len(ks))))] * len(teacher)
-        for batch in self._batches(teacher):
+        for batch in self._teacher.batches(teacher):
             for index in batch:
-                self._student._check_length(len(student[index][0]) + len(student[index][1]) - 1)
+                self._student.require_length(len(student[index][0]) + len(student[index][1]) - 1)
             chunks = list(self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks))
             ends = np.cumsum([len(teacher[index][1]) for index in batch])[:-1]
             both = [np.split(torch.cat(parts).cpu().numpy(), ends) for parts in zip(*chunks, strict=True)]
@@ -69,16 +68,16 @@ class TwoModels(Forward):
     @torch.inference_mode()
     def _chunks(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Positions a few at a time, so that memory does not grow with positions x vocabulary."""
-        theirs_PD, own_PD = self._hidden(teacher), self._student._hidden(student)
+        theirs_PD, own_PD = self._teacher.hidden(teacher), self._student.hidden(student)
         step = max(1, _CHUNK_ELEMENTS // max(ks))
         for start in range(0, len(theirs_PD), step):
             part = slice(start, start + step)
-            yield kl_at_k(_logprobs(self, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks)), ks)
+            yield kl_at_k(_logprobs(self._teacher, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks)), ks)
 
 
 def _logprobs(model: Forward, hidden_PD: torch.Tensor, vocabulary: int) -> torch.Tensor:
     """(P, V), normalised over the first V tokens, in double: a KL of float32 is mostly rounding where models agree."""
-    return model._head(inputs_embeds=hidden_PD[None]).logits[0, :, :vocabulary].double().log_softmax(-1)
+    return model.logits(hidden_PD)[:, :vocabulary].double().log_softmax(-1)
 
 
 def by_bin(forward_T: np.ndarray, width: int) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -81,7 +81,7 @@ class Forward:
         """`per_position` of all targets; its rows go back to their pairs."""
         nothing = per_position(torch.zeros(0, self.vocabulary), torch.zeros(0, dtype=torch.long))
         results = [tuple(tensor.numpy() for tensor in nothing)] * len(pairs)
-        for batch in self._batches(pairs):
+        for batch in self.batches(pairs):
             chunks = self._rows([pairs[index] for index in batch], per_position)
             ends = np.cumsum([len(pairs[index][1]) for index in batch])
             columns = [np.split(torch.cat(parts).cpu().numpy(), ends[:-1]) for parts in zip(*chunks, strict=True)]
@@ -89,18 +89,19 @@ class Forward:
                 results[index] = tuple(pieces)
         return results
 
-    def _batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
         """Indices of the pairs that ask for something, longest first, so that a batch has little padding and memory runs out early."""
         order = sorted((index for index, (_, targets) in enumerate(pairs) if targets), key=lambda index: -_length(pairs[index]))
         start = 0
         while start < len(order):
             longest = _length(pairs[order[start]])
-            self._check_length(longest)
+            self.require_length(longest)
             rows = max(1, self._batch_tokens // longest)
             yield order[start : start + rows]
             start += rows
 
-    def _check_length(self, tokens: int) -> None:
+    def require_length(self, tokens: int) -> None:
+        """Raises RunError where so many tokens do not fit the model's context."""
         if self._context is not None and tokens > self._context:
             raise RunError(
                 f"a text of {tokens} tokens does not fit the {self._context} of {self._model.config.name_or_path}; "
@@ -109,14 +110,18 @@ class Forward:
 
     @torch.inference_mode()
     def _rows(self, pairs: Sequence[Pair], per_position: _PerPosition) -> Iterator[tuple[torch.Tensor, ...]]:
-        hidden_PD = self._hidden(pairs)
+        hidden_PD = self.hidden(pairs)
         targets_P = torch.tensor([token for _, targets in pairs for token in targets], device=hidden_PD.device)
         step = max(1, _CHUNK_ELEMENTS // self.vocabulary)
         for start in range(0, len(targets_P), step):
-            logits_PV = self._head(inputs_embeds=hidden_PD[None, start : start + step]).logits[0]
+            logits_PV = self.logits(hidden_PD[start : start + step])
             yield per_position(logits_PV.float(), targets_P[start : start + step])
 
-    def _hidden(self, pairs: Sequence[Pair]) -> torch.Tensor:
+    def logits(self, hidden_PD: torch.Tensor) -> torch.Tensor:
+        """Logits (P, V) of final hidden states."""
+        return self._head(inputs_embeds=hidden_PD[None]).logits[0]
+
+    def hidden(self, pairs: Sequence[Pair]) -> torch.Tensor:
         """Final hidden states (P, D) at the positions that predict the targets, pair by pair.
 
         Rows are filled up on the right with token 0, which a causal model cannot see from where it is read out: no mask is
