@@ -203,7 +203,11 @@ def engine_spec(rollout: RolloutConfig, dtype: Dtype, model: str) -> EngineSpec:
 
 def scorer_actor(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> Any:
     """A scorer of a model, started without waiting for it."""
-    spec = ScorerSpec(
+    return start_scorer(scorer_spec(config, scorer, dtype), scorer.cpus, scorer.gpus)
+
+
+def scorer_spec(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> ScorerSpec:
+    return ScorerSpec(
         model=config.model,
         template=config.template,
         prompt_format=config.prompt_format,
@@ -211,7 +215,6 @@ def scorer_actor(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> Any
         batch_tokens=scorer.batch_tokens,
         threads=max(1, int(scorer.cpus)),
     )
-    return start_scorer(spec, scorer.cpus, scorer.gpus)
 
 
 def zero_fields(config: ZeroConfig) -> dict[str, Any]:

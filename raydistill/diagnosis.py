@@ -14,7 +14,7 @@ from raydistill.cluster import connect
 from raydistill.config.diagnose import Diagnose
 from raydistill.crew import engine_spec, scorer_actor
 from raydistill.diagnose import findings
-from raydistill.diagnose.comparer import BINS, start_comparer
+from raydistill.diagnose.comparer import BINS, TraceDivergence, start_comparer
 from raydistill.diagnose.confidence import answers as sure_answers
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.sampled import Sampled
@@ -23,17 +23,17 @@ from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
 from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import check_completions
+from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.files import write_whole
-from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained, resume_command
 from raydistill.scoring.actor import answers
-from raydistill.scoring.score import ScorerSpec
+from raydistill.scoring.score import ScorerSpec, SequenceScore
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
 from raydistill.tasks.verifier import Outcome, Verifier
@@ -55,6 +55,10 @@ class DiagnosisFolder(RunFolder):
     @property
     def page(self) -> Path:
         return self.root / "diagnosis.html"
+
+    def completions(self, section: str) -> Path:
+        """What the teacher, or the student, wrote."""
+        return self.root / "completions" / f"{section}.json"
 
 
 def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bool) -> None:
@@ -110,12 +114,12 @@ class Diagnosis:
     # --- what both write
 
     def _sampled(self, role: Role, reader: Reader, samples: int) -> Sampled:
-        path, prompts = self.folder.root / "completions" / f"{role.facts.section}.json", self.pair.prompts
+        path, prompts = self.folder.completions(role.facts.section), self.pair.prompts
         if path.exists():
             return Sampled.read(path, prompts)
         asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
-        with self.phases("sample"), self._engines(role) as pool, self.console.busy(f"sampling from the {role.facts.section}"):
-            completions = pool.generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
+        with self.phases("sample"), self._engines(role) as generate, self.console.busy(f"sampling from the {role.facts.section}"):
+            completions = generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
             with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
         right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
@@ -124,13 +128,13 @@ class Diagnosis:
         return found
 
     @contextmanager
-    def _engines(self, role: Role) -> Iterator[RolloutPool]:
+    def _engines(self, role: Role) -> Iterator[Generate]:
         rollout = self.job.rollout
         spec = engine_spec(rollout, self.job.dtype, role.config.model)
         pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
         try:
             pool.ready()
-            yield pool
+            yield pool.generate
         finally:
             pool.shutdown()
 
@@ -140,18 +144,22 @@ class Diagnosis:
         """Tail noise and off-policy instability."""
         if not self.pair.same_tokens:
             return not_measured("the tokenizers differ"), not_measured("the tokenizers differ")
+        ks = sizes(self.pair.shared_ids)
+        with self.phases("compare"), self.console.busy("comparing token by token"):
+            flat = self._compare([(*self._tokens(one), ks, self._bin_width) for one in (teacher, student)])
+        on_teacher, on_student = (_by_prompt(found, one) for found, one in zip(flat, (teacher, student), strict=True))
+        return findings.tail_noise(on_teacher, ks), findings.off_policy_instability(on_teacher, on_student, self._bin_width)
+
+    def _compare(self, asked: Sequence[tuple[Any, ...]]) -> list[list[TraceDivergence]]:
+        """What `ComparerActor.compare` gives for each tuple of arguments."""
         import ray
 
-        ks = sizes(self.pair.shared_ids)
         scorer = self.job.scorer
         actor = start_comparer(self._spec(self.pair.teacher), self._spec(self.pair.student), scorer.cpus, scorer.gpus)
         try:
-            with self.phases("compare"), self.console.busy("comparing token by token"):
-                flat = answers([actor.compare.remote(*self._tokens(one), ks, self._bin_width) for one in (teacher, student)])
+            return answers([actor.compare.remote(*one) for one in asked])
         finally:
             ray.kill(actor)
-        on_teacher, on_student = (_by_prompt(found, one) for found, one in zip(flat, (teacher, student), strict=True))
-        return findings.tail_noise(on_teacher, ks), findings.off_policy_instability(on_teacher, on_student, self._bin_width)
 
     def _tokens(self, sampled: Sampled) -> tuple[list[Any], list[Any], list[Any]]:
         """Each completion's prompt as the teacher and as the student reads it, and its tokens."""
@@ -180,19 +188,22 @@ class Diagnosis:
 
     def _scores(self, texts: Sequence[Sequence[Text]]) -> list[list[list[float]]]:
         """For teacher and student, scores of each list of texts, in nats a byte."""
+        split = [([self.pair.prompts[place].text for place, _ in one], [text for _, text in one]) for one in texts]
+        with self.phases("score"), self.console.busy("scoring texts"):
+            found = self._score(split)
+        scores = [[score.per_byte for score in one] for one in found]
+        return [scores[: len(texts)], scores[len(texts) :]]
+
+    def _score(self, asked: Sequence[tuple[list[str], list[str]]]) -> list[list[SequenceScore]]:
+        """The teacher's scores of each list of prompts and texts, then the student's."""
         import ray
 
-        roles = (self.pair.teacher, self.pair.student)
-        actors = [scorer_actor(role.config, self.job.scorer, self.job.dtype) for role in roles]
-        split = [([self.pair.prompts[place].text for place, _ in one], [text for _, text in one]) for one in texts]
+        actors = [scorer_actor(role.config, self.job.scorer, self.job.dtype) for role in (self.pair.teacher, self.pair.student)]
         try:
-            with self.phases("score"), self.console.busy("scoring texts"):
-                found = answers([actor.score.remote(prompts, ones) for actor in actors for prompts, ones in split])
+            return answers([actor.score.remote(*one) for actor in actors for one in asked])
         finally:
             for actor in actors:
                 ray.kill(actor)
-        scores = [[score.per_byte for score in one] for one in found]
-        return [scores[: len(texts)], scores[len(texts) :]]
 
     def _preference(self, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
         if wrong.pairs < self.job.wrong_pairs:

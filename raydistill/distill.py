@@ -21,7 +21,7 @@ from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.measure import measure
 from raydistill.files import write_whole
-from raydistill.jobs import explained, resume_command, tracked
+from raydistill.jobs import tracked
 from raydistill.learner.batch import ZeroSpec
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
@@ -29,6 +29,7 @@ from raydistill.progress import Console
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained, resume_command
 from raydistill.scoring.actor import answers
 from raydistill.students.data import Reader
 from raydistill.students.distil import Objective, Recipe

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raydistill.before_after import Pairs
 from raydistill.calibrate import calibrate, prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
@@ -18,9 +19,11 @@ from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.files import whole_folder, write_whole
 from raydistill.models.lineup import Lineup
+from raydistill.pair_job import PairJob
 from raydistill.progress import Console
 from raydistill.redistil import Redistiller
-from raydistill.report.facts import Facts, StudentFacts, TargetFacts, TeacherFacts
+from raydistill.report.facts import Facts, PairFacts, StudentFacts, TargetFacts, TeacherFacts
+from raydistill.report.scores import Json
 from raydistill.runfolder import RunFolder, SeedFolder
 from raydistill.students.data import Trace
 from raydistill.students.job import StudentJob
@@ -62,13 +65,16 @@ class Experiment:
             original, traces = self._before()
             calibrated = [self._calibrated(seed, on_step) for seed in self.run.seeds]
             evaluations = self._students(traces, [found for _, found in calibrated])
-        return self._facts(original, calibrated, evaluations)
+            diagnoses = self._diagnoses()
+        return self._facts(original, calibrated, evaluations, diagnoses)
 
     def make_baselines(self) -> None:
         """Do what does not depend on the knob, and is missing; `measure` reads it back."""
         with self._timed():
             _, traces = self._before()
             self._students(traces, None)
+            if self.run.diagnosis:
+                self._diagnose(Pairs(self.run, self.lineup, self.folder, self.baselines).shared())
 
     def calibrate_until(self, steps: int) -> None:
         """The first seed's calibration, so far or as far as its KL budget lasts, with a checkpoint at the end; after `make_baselines`."""
@@ -176,8 +182,30 @@ class Experiment:
                 with whole_folder(target) as partial:
                     shutil.copytree(source, partial, copy_function=_link, dirs_exist_ok=True)
 
+    def _diagnoses(self) -> tuple[PairFacts, ...]:
+        """Traps and symptoms with the original teacher and with the calibrated ones, if they are asked for."""
+        if not self.run.diagnosis:
+            return ()
+        pairs = Pairs(self.run, self.lineup, self.folder, self.baselines)
+        return pairs.facts(self._diagnose([*pairs.shared(), *pairs.own()]))
+
+    def _diagnose(self, stages: Sequence[Sequence[PairJob]]) -> dict[Path, Json]:
+        """What each job gives, by its file."""
+        students = self.run.students
+        assert students is not None  # noqa: S101
+        found: dict[Path, Json] = {}
+        with self.phases("diagnose"), self.console.steps("diagnosing teachers and students", sum(map(len, stages))) as advance:
+            for jobs in stages:
+                results = run_jobs(jobs, students.parallel, students.cpus, students.gpus, progress=lambda job, result: advance())
+                found |= {job.out: result for job, result in zip(jobs, results, strict=True)}
+        return found
+
     def _facts(
-        self, original: TeacherMeasurement, calibrated: list[tuple[TeacherMeasurement, TraceSet]], evaluations: dict[str, Evaluation]
+        self,
+        original: TeacherMeasurement,
+        calibrated: list[tuple[TeacherMeasurement, TraceSet]],
+        evaluations: dict[str, Evaluation],
+        diagnoses: tuple[PairFacts, ...],
     ) -> Facts:
         teachers = [measurement for measurement, _ in calibrated]
         teacher = TeacherFacts(
@@ -207,6 +235,7 @@ class Experiment:
             ),
             seconds=self.phases.seconds,
             target=self._target_facts(),
+            diagnoses=diagnoses,
         )
 
     def _target_facts(self) -> tuple[TargetFacts, ...]:

@@ -1,10 +1,7 @@
-"""What the command line starts: the main job from its folder to its report, with a log and an error of one line."""
+"""What the command line starts: the main job from its folder to its report."""
 
 from __future__ import annotations
 
-import logging
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +11,7 @@ from raydistill.cluster import connect
 from raydistill.config.distill import Distill
 from raydistill.config.run import Run
 from raydistill.crew import Crew
-from raydistill.errors import InputError, RunError
+from raydistill.errors import InputError
 from raydistill.experiment import Experiment
 from raydistill.files import write_whole
 from raydistill.models.lineup import Lineup
@@ -22,12 +19,11 @@ from raydistill.plan import BYTES, asked, check_room, parts
 from raydistill.progress import Console
 from raydistill.report.write import write_report
 from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained, resume_command
 from raydistill.track.link import SweepLink
 from raydistill.track.marker import RUN_ID, known_run_id
-from raydistill.track.secrets import masked_uri, public_yaml
+from raydistill.track.secrets import public_yaml
 from raydistill.track.tracker import Tracker
-
-logger = logging.getLogger("raydistill")
 
 
 def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool, baselines: Path | None = None) -> None:
@@ -115,35 +111,3 @@ def tracked(run: Run | Distill, folder: RunFolder, sweep: SweepLink | None = Non
         tracker.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")  # SystemExit: a scheduler's
         raise
     tracker.end("FINISHED")
-
-
-@contextmanager
-def explained(folder: RunFolder, to_go_on: str | None) -> Iterator[None]:
-    """Whatever goes wrong is written to the run's log in full, and becomes one line that names the log and, if told, how to go on."""
-    handler = logging.FileHandler(folder.root / "run.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        logger.exception("the run failed")
-        advice = f"; to go on: {to_go_on}" if to_go_on else ""
-        raise RunError(f"{_one_line(error)}; log: {folder.root / 'run.log'}{advice}") from error
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
-
-
-def resume_command() -> str:
-    """The command line as it was given (`sys.argv[1]` is the verb), without passwords; `demo` resumes by itself."""
-    verb, *arguments = sys.argv[1:]
-    shown = [masked_uri(a) if a.startswith("track") else a for a in arguments]
-    resume = [] if verb == "demo" or "--resume" in shown else ["--resume"]
-    return shlex.join([str(Path(sys.executable).with_name("raydistill")), verb, *shown, *resume])

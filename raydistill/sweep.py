@@ -20,7 +20,6 @@ from raydistill.config.sweep import ASHA, PBT, Sweep, SweepConfig
 from raydistill.errors import InputError, RunError, reason
 from raydistill.evolve import FOLDER, RECORD, Leg, evolve, settled
 from raydistill.files import lock_of, write_whole
-from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Lineup
 from raydistill.plan import BYTES, Part, check, parts, show_plan
 from raydistill.progress import Console
@@ -30,6 +29,7 @@ from raydistill.report.sweep_html import sweep_html
 from raydistill.report.table import sweep_table
 from raydistill.room import Needs, at_once, needs_of, nodes_of_cluster
 from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained, resume_command
 from raydistill.track import marker
 from raydistill.track.entries import run_params
 from raydistill.track.late import send_unsent

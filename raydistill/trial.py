@@ -18,11 +18,12 @@ from raydistill.errors import InputError
 from raydistill.evolve import Leg
 from raydistill.experiment import Experiment
 from raydistill.files import lock_of, write_whole
-from raydistill.jobs import explained, main_job, tracked
+from raydistill.jobs import main_job, tracked
 from raydistill.looks import Looks, look
 from raydistill.models.lineup import Lineup
 from raydistill.progress import Console
 from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained
 from raydistill.track.link import SweepLink
 from raydistill.trials import Trial
 

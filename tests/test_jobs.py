@@ -8,7 +8,8 @@ import pytest
 from raydistill.config.load import load_run
 from raydistill.demo import at
 from raydistill.errors import InputError
-from raydistill.jobs import _claim, resume_command
+from raydistill.jobs import _claim
+from raydistill.runlog import resume_command
 
 DEMO = Path("configs/demo.yaml")
 

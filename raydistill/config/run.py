@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from raydistill.config.base import Strict
 from raydistill.config.calibration import CalibrationConfig, LearnerConfig, RolloutConfig, ScorerConfig
+from raydistill.config.diagnosis import DiagnosisConfig
 from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.shadows import ShadowsConfig
@@ -62,6 +63,8 @@ class Run(Job):
     """Policy gradient and optimiser."""
     students: StudentsConfig | None = None
     """Students to distil; none if missing."""
+    diagnosis: DiagnosisConfig | None = None
+    """Diagnose teachers and students, for a section of the report; not done if missing."""
 
     @field_validator("seeds")
     @classmethod
@@ -82,6 +85,12 @@ class Run(Job):
     def _can_measure_its_target(self) -> Run:
         if self.knob.target and not (self.students and self.students.seqkd):
             raise ValueError("knob.target: is measured on students of method seqkd, and students.methods has none; add one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_whom_to_diagnose(self) -> Run:
+        if self.diagnosis and not self.students:
+            raise ValueError("diagnosis: compares a teacher with students, and there are none; give students, or drop it")
         return self
 
     @model_validator(mode="after")

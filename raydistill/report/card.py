@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from raydistill.config.run import Run
 from raydistill.evaluate.intervals import Ratio, ratio_of_means
+from raydistill.report.diagnoses import diagnosis
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts, TraceFacts
 from raydistill.report.scores import Json, difference, finite, mean, mean_shares, prompt_difference, score, seed_means
 
@@ -23,9 +24,9 @@ def report_card(facts: Facts) -> Json:
     clusters by prompt; `teacher.difference_ci95` is paired by prompt whatever the number of seeds. A baseline that was not
     measured is null.
 
-    Beyond the contract: `seeds`, `prompts`; `target` where the run has one; of the teacher `difference` (mean and interval, greedy too),
-    `style`, `length`, `truncated`, `verifier_failures` before and after, and `per_seed`; of each student `differences` from
-    control, base and sft_gold, `style`, and greedy scores in `per_seed`.
+    Beyond the contract: `seeds`, `prompts`; `target` and `diagnosis` where the run has one; of the teacher `difference` (mean and
+    interval, greedy too), `style`, `length`, `truncated`, `verifier_failures` before and after, and `per_seed`; of each student
+    `differences` from control, base and sft_gold, `style`, and greedy scores in `per_seed`.
 
     Raises ValueError where evaluations that have to be paired are of different seeds or prompts.
     """
@@ -46,7 +47,9 @@ def report_card(facts: Facts) -> Json:
         "students": students,
         "claims": claims(teacher, students),
         "seconds": dict(facts.seconds),
-    } | ({"target": _target(facts)} if facts.target else {})
+        **({"target": _target(facts)} if facts.target else {}),
+        **({"diagnosis": diagnosis(facts.diagnoses)} if facts.diagnoses else {}),
+    }
 
 
 def claims(teacher: Json, students: Sequence[Json]) -> dict[str, bool]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raydistill.config.run import Run
 from raydistill.evaluate.evaluation import Evaluation
+from raydistill.report.scores import Json
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class TargetFacts:
 
 
 @dataclass(frozen=True)
+class PairFacts:
+    """Diagnoses of one student, beside the original teacher and beside the calibrated ones."""
+
+    student: str
+    """`base`, the student before distillation, or the method by which either teacher taught it."""
+    original: tuple[Json, ...]
+    """Contents of diagnosis.json: one for each seed, or a single one where the student is the base."""
+    calibrated: tuple[Json, ...]
+    """One for each seed."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything measured in one run of the main job."""
 
@@ -90,3 +103,5 @@ class Facts:
     """`total`, `calibrate`, `distil`, `evaluate`."""
     target: tuple[TargetFacts, ...] = ()
     """One for each seed; empty without a target."""
+    diagnoses: tuple[PairFacts, ...] = ()
+    """The base student first; empty where the run is not diagnosed."""

@@ -62,6 +62,13 @@ class StudentJob:
             raise ValueError(f"{self.method.method} needs train prompts")
 
     @property
+    def title(self) -> str:
+        return f"student {self.out.name}"
+
+    def run(self, threads: int = 1) -> Evaluation:
+        return run_job(self, threads)
+
+    @property
     def digest(self) -> str:
         """Tells whether a finished student is this job's. Where it is stored, and how it is checked, make no difference."""
         parts = [repr(getattr(self, part.name)) for part in fields(self) if part.name not in ("out", "task", "verifier")]

@@ -1,0 +1,102 @@
+"""Traps and symptoms before and after a calibration: the part of report.json that a run with a `diagnosis` has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from raydistill.evaluate.intervals import mean_estimate
+from raydistill.report.facts import PairFacts
+from raydistill.report.scores import Json
+
+TRAPS = ("tail_noise", "off_policy_instability", "gap", "wrong_trace_preference")
+SYMPTOMS = ("overconfident_hallucination", "confidence_when_wrong", "self_correction_collapse", "local_decoding_degradation")
+BASE = "base"
+WORSE = {"self_correction_collapse": -1}
+"""The direction in which a figure is worse, where that is not up."""
+
+
+def diagnosis(pairs: Sequence[PairFacts]) -> Json:
+    """`{"prompts", "pairs": [{"student", "original": {name: figure}, "calibrated": {name: figure}}]}`, the base student first.
+
+    A figure is that of diagnosis.json. With two or more seeds it is the mean over seeds, its interval clusters by seed, and `n` counts
+    seeds, as for all scores of a report; with one, and for the original teacher and the base student, it clusters by prompt.
+    """
+    first = pairs[0].original[0]
+    return {
+        "prompts": first["prompts"],
+        "pairs": [{"student": one.student, "original": _figures(one.original), "calibrated": _figures(one.calibrated)} for one in pairs],
+    }
+
+
+def _figures(found: Sequence[Json]) -> dict[str, Json]:
+    each = [headlines(one) for one in found]
+    return {name: over_seeds([one[name] for one in each]) for name in (*TRAPS, *SYMPTOMS)}
+
+
+def headlines(found: Json) -> dict[str, Json]:
+    """The figures of a diagnosis.json that are compared: `{"value", "unit", "ci95", "n", "reference"}` or `{"not measured": why}` each."""
+    traps, symptoms = found["traps"], found["symptoms"]
+    sure = symptoms["overconfident_hallucination"].get("student", symptoms["overconfident_hallucination"])
+    figures = {
+        **traps,
+        "wrong_trace_preference": traps["gap"]["wrong_trace_preference"],
+        **symptoms,
+        "confidence_when_wrong": sure.get("confidence_when_wrong", sure),
+    }
+    return {name: _bare(figures[name]) for name in (*TRAPS, *SYMPTOMS)}
+
+
+def over_seeds(figures: Sequence[Json]) -> Json:
+    """One figure of several seeds'. What one of them could not measure is not measured."""
+    if len(figures) == 1:
+        return figures[0]
+    for one in figures:
+        if one.get("value") is None:
+            return one
+    estimate = mean_estimate([one["value"] for one in figures])
+    references = [one["reference"] for one in figures]
+    reference = None if None in references else mean_estimate(references).mean
+    return {
+        "value": estimate.mean,
+        "unit": figures[0]["unit"],
+        "ci95": None if estimate.ci95 is None else list(estimate.ci95),
+        "n": estimate.n,
+        "reference": reference,
+    }
+
+
+def moved(before: Json, after: Json) -> int:
+    """1 where the second figure's interval lies wholly above the first's, -1 where below, 0 where they overlap or one is missing."""
+    if any(one.get("value") is None or one["ci95"] is None for one in (before, after)):
+        return 0
+    if after["ci95"][0] > before["ci95"][1]:
+        return 1
+    return -1 if after["ci95"][1] < before["ci95"][0] else 0
+
+
+def verdicts(diagnosed: Mapping[str, Json]) -> dict[str, str]:
+    """For each symptom of one student with either teacher: `worse`, `better`, or `no different` where intervals overlap."""
+    found = {}
+    for name in SYMPTOMS:
+        sign = moved(diagnosed["original"][name], diagnosed["calibrated"][name]) * WORSE.get(name, 1)
+        found[name] = {1: "worse", -1: "better", 0: "no different"}[sign]
+    return found
+
+
+def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]]:
+    """Neighbouring etas, ascending, between which the gap to the base student rises by more than their intervals; it is meant to fall."""
+    found = []
+    ordered = sorted(
+        ((float(one["knob"]["eta"]), one["diagnosis"]["pairs"][0]["calibrated"]["gap"]) for one in reports), key=lambda p: p[0]
+    )
+    for (eta, figure), (following, other) in pairwise(ordered):
+        if moved(figure, other) > 0:
+            found.append((eta, following))
+    return found
+
+
+def _bare(figure: Json) -> Json:
+    if "not measured" in figure:
+        return {"not measured": figure["not measured"]}
+    return {name: figure[name] for name in ("value", "unit", "ci95", "n", "reference")}
