@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
-from raydistill.diagnose.wrong_traces import require_pairs
 from raydistill.errors import InputError
 from raydistill.models.lineup import Role, settled
 from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
@@ -55,6 +54,7 @@ class Pair:
 def check(job: Diagnose) -> Pair:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
     pair = check_without_room(job)
+    _require_pairs(job, len(pair.prompts))
     check_room(parts(job, pair))
     return pair
 
@@ -67,7 +67,6 @@ def check_without_room(job: Diagnose) -> Pair:
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
         raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
-    require_pairs("", job.wrong_pairs, len(prompts), job.evaluation.teacher_samples)
     texts = [prompt.text for prompt in prompts]
     for role, reader in zip(roles, readers, strict=True):
         limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
@@ -81,6 +80,17 @@ def _role(section: str, job: Diagnose) -> Role:
     config = getattr(job, section)
     facts = inspect_model(ModelRef(section, config.model, config.template))
     return Role(facts, settled(config, facts))
+
+
+def _require_pairs(job: Diagnose, prompts: int) -> None:
+    """A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones."""
+    samples = job.evaluation.teacher_samples
+    most = prompts * max(samples, samples**2 // 4)
+    if most < job.wrong_pairs:
+        raise InputError(
+            f"wrong_pairs: {job.wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a "
+            "right trace; raise evaluation.prompts or evaluation.teacher_samples, or lower it"
+        )
 
 
 def parts(job: Diagnose, pair: Pair) -> list[Part]:

@@ -73,7 +73,7 @@ class Experiment:
         with self._timed():
             _, traces = self._before()
             self._students(traces, None)
-            if self.run.diagnosis:
+            if self.run.diagnosed:
                 self._diagnose(Pairs(self.run, self.lineup, self.folder, self.baselines).shared())
 
     def calibrate_until(self, steps: int) -> None:
@@ -184,7 +184,7 @@ class Experiment:
 
     def _diagnoses(self) -> tuple[PairFacts, ...]:
         """Traps and symptoms with the original teacher and with the calibrated ones, if they are asked for."""
-        if not self.run.diagnosis:
+        if not self.run.diagnosed:
             return ()
         pairs = Pairs(self.run, self.lineup, self.folder, self.baselines)
         return pairs.facts(self._diagnose([*pairs.shared(), *pairs.own()]))

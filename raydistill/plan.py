@@ -11,7 +11,6 @@ from raydistill.cluster import Kind, capacity
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
-from raydistill.diagnose.wrong_traces import require_pairs
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
@@ -84,9 +83,6 @@ def check_without_room(run: Run) -> Lineup:
         if not some:
             raise InputError(f"task: the {split} split has no prompts")
         prompts += some
-    if run.diagnosis:
-        measured = len(task.prompts(run.evaluation.split)[: run.evaluation.prompts][: run.diagnosis.prompts])
-        require_pairs("diagnosis.", run.diagnosis.wrong_pairs, measured, run.diagnosis.samples)
     _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
     warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
     return replace(lineup, warnings=(*lineup.warnings, *warnings))
@@ -289,7 +285,8 @@ def steps(run: Run) -> str:
     todo = f"{len(run.seeds)} x at most {calibration.steps} steps of {calibration.prompts} prompts x {calibration.samples} samples"
     methods = [method.method for method in run.students.methods] if run.students else []
     students = len(run.seeds) * (2 * len(methods) + 1) if run.students else 0
-    return f"{todo}; at most {students} students ({', '.join(methods) or 'none'}){_looks(run)}"
+    pairs = f"; {1 + len(run.seeds) * (2 * len(methods) + 1)} pairs of a teacher and a student diagnosed" if run.diagnosed else ""
+    return f"{todo}; at most {students} students ({', '.join(methods) or 'none'}){_looks(run)}{pairs}"
 
 
 def _looks(run: Run) -> str:

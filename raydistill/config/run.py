@@ -64,7 +64,11 @@ class Run(Job):
     students: StudentsConfig | None = None
     """Students to distil; none if missing."""
     diagnosis: DiagnosisConfig | None = None
-    """Diagnose teachers and students, for a section of the report; not done if missing."""
+    """Diagnose teachers and students, for a section of the report; not done if missing, or without students."""
+
+    @property
+    def diagnosed(self) -> bool:
+        return self.diagnosis is not None and self.students is not None
 
     @field_validator("seeds")
     @classmethod
@@ -85,12 +89,6 @@ class Run(Job):
     def _can_measure_its_target(self) -> Run:
         if self.knob.target and not (self.students and self.students.seqkd):
             raise ValueError("knob.target: is measured on students of method seqkd, and students.methods has none; add one")
-        return self
-
-    @model_validator(mode="after")
-    def _has_whom_to_diagnose(self) -> Run:
-        if self.diagnosis and not self.students:
-            raise ValueError("diagnosis: compares a teacher with students, and there are none; give students, or drop it")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ from typing import Literal
 
 from raydistill.diagnose.preference import Rivals, corrupt_step
 from raydistill.diagnose.sampled import Sampled
-from raydistill.errors import InputError
 
 Text = tuple[int, str]
 """A prompt's place and a completion of it."""
@@ -45,19 +44,6 @@ class WrongTraces:
             for wrong, right in zip(self.wrong_BG, self.right_BG, strict=True)
         ]
         return [one for one in rows if one.wrong and one.right]
-
-
-def require_pairs(section: str, wrong_pairs: int, prompts: int, samples: int) -> None:
-    """A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones.
-
-    Raises InputError where that is too little; `section` is what stands before the field's name.
-    """
-    most = prompts * max(samples, samples**2 // 4)
-    if most < wrong_pairs:
-        raise InputError(
-            f"{section}wrong_pairs: {wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a "
-            "right trace; use more prompts or samples, or lower it"
-        )
 
 
 def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -14,6 +15,8 @@ SYMPTOMS = ("overconfident_hallucination", "confidence_when_wrong", "self_correc
 BASE = "base"
 WORSE = {"self_correction_collapse": -1}
 """The direction in which a figure is worse, where that is not up."""
+_SHARES = ("probability", "share of the KL")
+"""Units of figures that lie between 0 and 1, to which their intervals are cut."""
 
 
 def diagnosis(pairs: Sequence[PairFacts]) -> Json:
@@ -55,12 +58,13 @@ def over_seeds(figures: Sequence[Json]) -> Json:
         if one.get("value") is None:
             return one
     estimate = mean_estimate([one["value"] for one in figures])
+    low, high = (0.0, 1.0) if figures[0]["unit"] in _SHARES else (-math.inf, math.inf)
     references = [one["reference"] for one in figures]
     reference = None if None in references else mean_estimate(references).mean
     return {
         "value": estimate.mean,
         "unit": figures[0]["unit"],
-        "ci95": None if estimate.ci95 is None else list(estimate.ci95),
+        "ci95": None if estimate.ci95 is None else [min(high, max(low, bound)) for bound in estimate.ci95],
         "n": estimate.n,
         "reference": reference,
     }

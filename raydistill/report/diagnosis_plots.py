@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raydistill.report.scores import Json
-from raydistill.report.svg import BLUE, GREY, INK, ORANGE, above, drawing, new_figure, to_svg
+from raydistill.report.svg import BLUE, GREY, INK, ORANGE, above, drawing, error_bars, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,9 +75,6 @@ def reliability_svg(student: Sequence[Json], teacher: Sequence[Json]) -> str:
 
 def _line(axes: Axes, xs: Sequence[float], rows: Sequence[Json], label: str, look: dict[str, Any]) -> None:
     """A curve with its interval as bars; a figure without one is a point alone."""
-    bounds = [row["ci95"] or [row["value"], row["value"]] for row in rows]
-    errors = [
-        [row["value"] - b[0] for row, b in zip(rows, bounds, strict=True)],
-        [b[1] - row["value"] for row, b in zip(rows, bounds, strict=True)],
-    ]
-    axes.errorbar(xs, [row["value"] for row in rows], yerr=errors, **look, lw=1.4, ms=5, capsize=2.5, elinewidth=1, label=label)
+    values = [row["value"] for row in rows]
+    errors = error_bars([row["ci95"] for row in rows], values)
+    axes.errorbar(xs, values, yerr=errors, **look, lw=1.4, ms=5, capsize=2.5, elinewidth=1, label=label)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydistill.evaluate.intervals import spearman
-from raydistill.report import page, words
+from raydistill.report import diagnoses_page, page, words
 from raydistill.report.facts import Facts
 from raydistill.report.knob_curve import by_eta, eta_text, knob_curve_svg, methods, student_points
 from raydistill.report.plots import scores_svg, shadows_svg, styles_svg, target_svg, training_svg
@@ -32,6 +32,7 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
         training=markup(training_svg(rows, kl_budget=knob.kl_limit)) if any(rows.values()) else None,
         shadows=markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
         target=markup(target_svg(rows, knob.target.student_ratio)) if knob.target else None,
+        diagnosed=list(diagnoses_page.rows(report)) if "diagnosis" in report else None,
         examples=facts.teacher.examples,
         notes=words.notes(report),
         config=public_yaml(facts.run),
@@ -41,12 +42,15 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
 def knob_curve_html(reports: Sequence[Json]) -> str:
     """The page of several runs, in order of eta. Raises ValueError without a report."""
     ordered = by_eta(reports)
+    diagnosed = [report for report in ordered if "diagnosis" in report]
     return render(
         page.KNOB,
         title="The knob curve",
         reports=ordered,
         methods=methods(ordered),
         curve=markup(knob_curve_svg(ordered)),
+        diagnosed=markup(diagnoses_page.against_eta_svg(diagnosed)) if diagnosed else None,
+        about_the_gap=diagnoses_page.about_the_gap(diagnosed) if len(diagnosed) > 1 else "",
         ranks=[(method, *_ranks(ordered, method)) for method in methods(ordered)] if len(ordered) > 3 else [],
         claims=[words.claims_in_words(report) for report in ordered],
         notes=[words.notes(report) for report in ordered],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydistill.report.scores import Json
-from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bar, new_figure, to_svg
+from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bars, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,12 +148,14 @@ def _figure(lines: Sequence[Line], drifts: Sequence[Drift]) -> Figure:
     return figure
 
 
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """The legend of `axes` under the whole figure, in as many columns as there is room for; labels that are too long are folded."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend_below(figure: Figure, *several: Axes) -> None:
+    """The legend of some axes under the whole figure, in as many columns as there is room for; labels that are too long are folded."""
+    legends = [axes.get_legend_handles_labels() for axes in several]
+    shown = {label: handle for handles, labels in legends for handle, label in zip(handles, labels, strict=True)}
+    labels = list(shown)
     width = figure.get_figwidth()
     folded = [textwrap.fill(label, int(_INCH * width) - _HANDLE) for label in labels]
-    figure.legend(handles, folded, loc="outside lower left", ncols=legend_columns(labels, width), handlelength=2.8)
+    figure.legend(list(shown.values()), folded, loc="outside lower left", ncols=legend_columns(labels, width), handlelength=2.8)
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
@@ -180,18 +182,18 @@ def _line(axes: Axes, line: Line, kind: str, shift: float) -> None:
     if line.bare:
         axes.plot(etas, means, color=GREY, lw=1, ls=look.line, label=line.label)
         return
-    bars = [error_bar(score[kind]["ci95"], score[kind]["mean"]) for _, score in line.points]
-    below, above = ([bar[side][0] for bar in bars] for side in (0, 1))
-    axes.errorbar(etas, means, yerr=[below, above], fmt=look.marker, **_look(look), capsize=2.5, label=line.label)
+    bars = error_bars([score[kind]["ci95"] for _, score in line.points], means)
+    axes.errorbar(etas, means, yerr=bars, fmt=look.marker, **drawn(look), capsize=2.5, label=line.label)
 
 
-def _look(look: Mark) -> dict[str, Any]:
+def drawn(look: Mark) -> dict[str, Any]:
+    """How matplotlib is told of it, but for the marker, which its functions name differently."""
     return {"ls": look.line, "color": look.colour, "mfc": "white" if look.hollow else look.colour, "ms": 5, "lw": 1.5}
 
 
 def _kl(axes: Axes, drifts: Sequence[Drift]) -> None:
     for drift in drifts:
-        axes.plot([eta for eta, _ in drift.points], [kl for _, kl in drift.points], marker=drift.mark.marker, **_look(drift.mark))
+        axes.plot([eta for eta, _ in drift.points], [kl for _, kl in drift.points], marker=drift.mark.marker, **drawn(drift.mark))
     axes.set_title("KL(teacher || original)")
     axes.set_ylabel("nats a sequence")
     axes.set_ylim(bottom=0)

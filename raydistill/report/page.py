@@ -81,6 +81,11 @@ MACROS = """\
 <td>{% for name, holds in report.claims.items() if holds %}{{ name | replace("_", " ") }}{{ ", " if not loop.last }}
 {% else %}–{% endfor %}</td>
 {%- endmacro %}
+{% macro measured(one) -%}
+{% if "not measured" in one %}<td class="soft">not measured<small>{{ one["not measured"] }}</small></td>
+{%- elif one.value is none %}<td class="soft">undefined</td>
+{%- else %}<td>{{ one.value | number }}<small>{{ one.ci95 | interval }}</small></td>{% endif %}
+{%- endmacro %}
 {% macro kept_in_mind(title, claims, notes) -%}
 <details><summary>{{ title }}</summary>
 <ul>{% for claim in claims %}
@@ -146,6 +151,16 @@ calibrated over control. Differences of the calibrated students, paired, with th
 </tbody></table></div>
 {% if styles %}{{ figure(styles, "Share of each style among the completions sampled at temperature 1.") }}{% endif %}
 
+{% if diagnosed %}<h2>Traps and symptoms, before and after</h2>
+<p class="soft">What <code>raydistill diagnose</code> measures, on the first {{ report.diagnosis.prompts }} prompts. Traps are those that
+the student before distillation would meet (base); symptoms are those of students distilled from either teacher. Higher is worse, but for
+self-correction, where it is better. A verdict is given where the intervals do not overlap. {{ clustering }}</p>
+<div class="wide"><table>
+<thead><tr><th>student</th><th>figure</th><th>original teacher</th><th>calibrated teacher</th><th></th></tr></thead>
+<tbody>{% for student, name, before, after, told in diagnosed %}<tr><th>{{ student }}</th>
+<td>{{ name }}<small>{{ after.get("unit", "") }}</small></td>{{ measured(before) }}{{ measured(after) }}<td>{{ told }}</td></tr>
+{% endfor %}</tbody></table></div>{% endif %}
+
 {% if examples %}<h2>Before and after, for the same prompt</h2>
 <table class="traces"><thead><tr><th style="width:24%">prompt</th><th>original</th><th>calibrated</th></tr></thead>
 <tbody>{% for prompt, before, after in examples %}<tr><td><pre>{{ prompt }}</pre></td><td><pre>{{ before }}</pre></td>
@@ -192,6 +207,10 @@ distilled from the original teacher. Right: how far the teacher moved.") }}
 <thead><tr><th>eta</th>{{ report_heads(methods) }}</tr></thead>
 <tbody>{% for report in reports %}<tr><th>{{ report.knob.eta | eta }}</th>
 {{ report_cells(report, methods) }}</tr>{% endfor %}</tbody></table></div>
+{% if diagnosed %}<h2>Traps and symptoms</h2>
+{{ figure(diagnosed, "Traps are those that the student before distillation would meet; symptoms are those of students distilled from the
+calibrated teachers. Grey lines: with the original teacher. Higher is worse, but for self-correction. 95 % intervals.") }}
+<p>{{ about_the_gap }}</p>{% endif %}
 {% for method, sampled, greedy in ranks %}<p class="soft">{{ method }}: Spearman's rank correlation of eta with the students' mean score is
 {{ sampled | number(2) }} sampled and {{ greedy | number(2) }} greedy, over {{ reports | length }} values of eta.</p>{% endfor %}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
@@ -74,6 +74,12 @@ def error_bar(low_high: list[float] | None, mean: float) -> list[list[float]]:
     """matplotlib's form of an interval; of no width where there is none."""
     low, high = low_high or (mean, mean)
     return [[mean - low], [high - mean]]
+
+
+def error_bars(intervals: Sequence[list[float] | None], means: Sequence[float]) -> list[list[float]]:
+    """The same of several points."""
+    bars = [error_bar(interval, mean) for interval, mean in zip(intervals, means, strict=True)]
+    return [[bar[side][0] for bar in bars] for side in (0, 1)]
 
 
 def above(axes: Axes, columns: int) -> None:

@@ -59,14 +59,26 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, di
 
 
 def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """Scores, ratios, claims (1 or 0) and seconds: `teacher/calibrated/sampled`, `students/seqkd/ratio`, `claims/collapse`, ...
+    """Scores, ratios, claims (1 or 0), traps and symptoms, and seconds: `teacher/calibrated/sampled`, `students/seqkd/ratio`, ...
 
     Beside them `eta`, where the run set it: MLflow sorts by a metric as by a number, by a param as by a text.
     Intervals and counts stay in report.json: MLflow would draw a chart of each.
     """
     parts = {name: report[name] for name in ("teacher", "baselines", "claims", "base", "student", "target", "seconds") if name in report}
     students = {student["method"]: student for student in report.get("students", [])}
-    return _numbers(parts | {"students": students} | _set_eta(report))
+    return _numbers(parts | {"students": students, "diagnosis": _diagnosed(report)} | _set_eta(report))
+
+
+def _diagnosed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by student, teacher and figure, such as `base/calibrated/gap`."""
+    pairs = report.get("diagnosis", {"pairs": []})["pairs"]
+    return {
+        pair["student"]: {
+            teacher: {name: figure["value"] for name, figure in pair[teacher].items() if figure.get("value") is not None}
+            for teacher in ("original", "calibrated")
+        }
+        for pair in pairs
+    }
 
 
 def student_entries(report: Mapping[str, Any]) -> Iterator[StudentEntry]:

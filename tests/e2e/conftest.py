@@ -22,6 +22,7 @@ TINY = [
     "evaluation.teacher_samples=2",
     "seeds=[1]",
     "students.methods=[{method: seqkd, samples: 64, steps: 6}, {method: kd, samples: 64, steps: 6}, {method: gkd, steps: 4, batch: 8}]",
+    "diagnosis=null",
     "track.uri=null",
 ]
 """A run of the main job that takes a minute: every part works, nothing is learnt."""

@@ -50,6 +50,27 @@ def test_every_trap_and_symptom_has_a_figure_with_interval_and_n_or_says_why_not
     assert found["verdict"]
 
 
+def test_a_run_s_own_diagnosis_in_one_process_finds_the_same(run, tmp_path) -> None:
+    from raydistill.config.diagnose import Diagnose
+    from raydistill.config.load import load_job
+    from raydistill.pair_job import PairJob
+
+    job = load_job(Diagnose, run / "config.yaml", [])
+    found = PairJob(tmp_path / "pair.json", "a pair", job, (tmp_path / "teacher.json", tmp_path / "student.json")).run()
+    assert (tmp_path / "teacher.json").read_text() == (run / "completions" / "teacher.json").read_text()
+    there = json.loads((run / "diagnosis.json").read_text())
+    for kind in ("score", "traps", "symptoms"):
+        assert flat(found[kind]) == pytest.approx(flat(there[kind]), rel=1e-5, abs=1e-9), kind
+
+
+def flat(tree, prefix: str = "") -> dict[str, float]:
+    """Every number of nested dicts and lists, by its place."""
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {name: value for key, one in items for name, value in flat(one, f"{prefix}/{key}").items()}
+    return {prefix: tree} if isinstance(tree, int | float) else {}
+
+
 def test_the_page_loads_nothing_and_shows_three_pictures(run) -> None:
     page = (run / "diagnosis.html").read_text()
     assert page.count("<svg ") == 3

@@ -17,6 +17,7 @@ CONTRACT = {
     "step", "weights_version", "task_reward", "cal_reward", "kl_anchor", "mismatch_kl", "length", "truncated",
     "verifier_failures", "loss", "grad_norm",
 }  # fmt: skip
+WHOLE = [*TINY, "diagnosis={prompts: 8, samples: 2, wrong_pairs: 8}"]
 PHASES = {"rollout", "verify", "score", "learn", "sync"}
 
 
@@ -25,7 +26,12 @@ def finished(tmp_path_factory):
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("run") / "whole"
     done = subprocess.run(
-        command("knob.eta=-1", *TINY, "--out", str(out)), capture_output=True, text=True, timeout=400, check=False, env=ENVIRONMENT
+        command("knob.eta=-1", *WHOLE, "--out", str(out)),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, done.stderr
     return out
@@ -73,9 +79,23 @@ def test_the_report_has_the_contract_s_shape(finished):
     assert all(seconds[phase] > 0 for phase in ("total", "calibrate", "distil", "evaluate"))
 
 
+def test_every_student_is_diagnosed_with_either_teacher(finished):
+    pairs = report(finished)["diagnosis"]["pairs"]
+    assert [pair["student"] for pair in pairs] == ["base", "seqkd", "kd", "gkd"]
+    for pair in pairs:
+        for teacher in ("original", "calibrated"):
+            assert pair[teacher]["gap"]["value"] > 0
+            assert pair[teacher]["gap"]["n"] == 8
+    there = {path.name for path in (finished / "diagnosis").glob("*.json")}
+    assert there == {
+        f"{name}.json" for name in ("base", "base-1", "seqkd-1", "kd-1", "gkd-1", *(f"control-{m}-1" for m in ("seqkd", "kd", "gkd")))
+    }
+    assert "Traps and symptoms" in (finished / "report.html").read_text()
+
+
 def test_a_finished_run_is_not_redone(run, finished):
     before = (finished / "report.json").stat().st_mtime_ns
-    ended = run("knob.eta=-1", *TINY, "--out", str(finished))
+    ended = run("knob.eta=-1", *WHOLE, "--out", str(finished))
     assert (ended.code, (finished / "report.json").stat().st_mtime_ns) == (0, before)
 
 
@@ -91,7 +111,7 @@ def test_sigkill_at_a_random_step_ends_in_the_same_figures(run, finished, tmp_pa
     """A rollout worker is replaced and nobody notices; without driver or learner the run ends, and --resume goes on."""
     out = tmp_path / "killed"
     started = subprocess.Popen(
-        command("knob.eta=-1", *TINY, "--out", str(out)), stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT
+        command("knob.eta=-1", *WHOLE, "--out", str(out)), stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT
     )
     _wait_for_steps(out, random.Random(int(time.time())).randint(1, 4))
     os.kill(started.pid if victim == "driver" else _process(started.pid, victim), signal.SIGKILL)
@@ -101,8 +121,8 @@ def test_sigkill_at_a_random_step_ends_in_the_same_figures(run, finished, tmp_pa
         assert "learner" in err.splitlines()[-1]
         assert "--resume" in err.splitlines()[-1]
     if victim != "ray::RolloutActor":
-        assert run("knob.eta=-1", *TINY, "--out", str(out)).code == 2
-        assert run("knob.eta=-1", *TINY, "--out", str(out), "--resume").code == 0
+        assert run("knob.eta=-1", *WHOLE, "--out", str(out)).code == 2
+        assert run("knob.eta=-1", *WHOLE, "--out", str(out), "--resume").code == 0
     assert metrics(out) == metrics(finished)
     assert report(out) == report(finished)
 
@@ -128,7 +148,7 @@ def _wait_for_steps(out, steps):
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(run, finished, tmp_path):
-    assert run("knob.eta=-1", *TINY, "--out", str(tmp_path / "again")).code == 0
+    assert run("knob.eta=-1", *WHOLE, "--out", str(tmp_path / "again")).code == 0
     assert metrics(tmp_path / "again") == metrics(finished)
     assert report(tmp_path / "again") == report(finished)
 

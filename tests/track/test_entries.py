@@ -132,3 +132,16 @@ def test_a_student_entry_for_every_method_seed_and_teacher() -> None:
     assert "ratio" not in entries["seqkd-1"].metrics
     assert "ratio" in entries["seqkd-2"].metrics
     assert "ratio" not in entries["control-seqkd-2"].metrics
+
+
+def test_traps_and_symptoms_are_metrics_by_student_and_teacher() -> None:
+    figure = {"value": 0.4, "unit": "nats a byte", "ci95": [0.3, 0.5], "n": 3, "reference": 0.0}
+    missing = [{"not measured": "why"}, figure | {"value": None, "ci95": None}]
+    pair = {
+        "student": "base",
+        "original": {"gap": figure},
+        "calibrated": {"gap": figure | {"value": 0.9}, "a": missing[0], "b": missing[1]},
+    }
+    metrics = report_metrics(report_card(some_facts(1.0)) | {"diagnosis": {"prompts": 9, "pairs": [pair]}})
+    found = {name: value for name, value in metrics.items() if name.startswith("diagnosis")}
+    assert found == {"diagnosis/base/original/gap": 0.4, "diagnosis/base/calibrated/gap": 0.9}

@@ -1,0 +1,91 @@
+"""Traps and symptoms before and after, as rows of a table and as pictures against eta."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from raydistill.diagnose.verdict import TITLES
+from raydistill.report.diagnoses import SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
+from raydistill.report.knob_curve import Mark, by_eta, drawn, eta_text, legend_below, mark
+from raydistill.report.scores import Json
+from raydistill.report.svg import BLUE, GREY, drawing, error_bars, new_figure, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMES = TITLES | {"wrong_trace_preference": "Wrong-trace preference", "confidence_when_wrong": "Confidence on wrong answers"}
+_BASE = Mark("o", "-", BLUE)
+
+Row = tuple[str, str, Json, Json, str]
+"""Student, figure, with the original teacher, with the calibrated one, what became of it."""
+
+
+def rows(report: Json) -> Iterator[Row]:
+    """Traps of the base student, and symptoms of the others."""
+    base, *others = report["diagnosis"]["pairs"]
+    for name in TRAPS:
+        before, after = base["original"][name], base["calibrated"][name]
+        yield "base", NAMES[name], before, after, {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)]
+    for pair in others:
+        told = verdicts(pair)
+        for name in SYMPTOMS:
+            yield pair["student"], NAMES[name], pair["original"][name], pair["calibrated"][name], told[name]
+
+
+def about_the_gap(reports: Sequence[Json]) -> str:
+    """Whether it moves with eta as it is meant to."""
+    if found := gap_reversals(reports):
+        listed = ", ".join(f"from {eta_text(low)} to {eta_text(high)}" for low, high in found)
+        return f"The gap is meant to fall as eta rises, and rises beyond the intervals {listed}."
+    return "The gap is meant to fall as eta rises; nowhere does it rise by more than the intervals."
+
+
+def against_eta_svg(reports: Sequence[Json]) -> str:
+    """Every trap of the base student and every symptom of the others against eta; a figure that no run could measure is left out."""
+    ordered = by_eta(reports)
+    panels = [(name, lines) for name in (*TRAPS, *SYMPTOMS) if (lines := list(_lines(ordered, name)))]
+    with drawing():
+        figure = new_figure(10.4, 0.6 + 2.5 * -(-len(panels) // 3))
+        axes = list(figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat)
+        for place, (name, lines) in zip(axes, panels, strict=False):
+            _panel(place, name, lines)
+            place.set_xticks([_eta(one) for one in ordered], [eta_text(_eta(one)) for one in ordered])
+        for unused in axes[len(panels) :]:
+            unused.set_visible(False)
+        legend_below(figure, *axes[: len(panels)])
+        return to_svg(figure, "Traps of the base student and symptoms of distilled students against eta, with 95 % intervals")
+
+
+Line = tuple[str, Mark, bool, list[tuple[float, Json]]]
+"""Label, look, whether it is of the original teacher, and (eta, figure)."""
+
+
+def _lines(reports: Sequence[Json], name: str) -> Iterator[Line]:
+    students = [pair["student"] for pair in reports[0]["diagnosis"]["pairs"]]
+    shown = students[:1] if name in TRAPS else students[1:]
+    for index, student in enumerate(shown):
+        look = _BASE if name in TRAPS else mark(index)
+        for which, of in (("calibrated", "student"), ("original", "control")):
+            points = [(_eta(one), pair[which][name]) for one in reports for pair in one["diagnosis"]["pairs"] if pair["student"] == student]
+            points = [(eta, figure) for eta, figure in points if figure.get("value") is not None]
+            label = f"base student, {which} teacher" if name in TRAPS else f"{student} {of}"
+            if points:
+                yield label, look, which == "original", points
+
+
+def _panel(axes: Axes, name: str, lines: Sequence[Line]) -> None:
+    for label, look, original, points in lines:
+        etas, values = [eta for eta, _ in points], [figure["value"] for _, figure in points]
+        if original:
+            axes.plot(etas, values, color=GREY, lw=1, ls=look.line, label=label)
+            continue
+        bars = error_bars([figure["ci95"] for _, figure in points], values)
+        axes.errorbar(etas, values, yerr=bars, fmt=look.marker, **drawn(look), capsize=2.5, label=label)
+    axes.set_title(NAMES[name])
+    axes.set_ylabel(lines[0][3][0][1]["unit"])
+    axes.set_xlabel("knob (eta)")
+
+
+def _eta(report: Json) -> float:
+    return float(report["knob"]["eta"])

@@ -1,0 +1,161 @@
+"""Traps and symptoms of several seeds and etas, compared."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from raydistill.report.diagnoses import SYMPTOMS, TRAPS, diagnosis, gap_reversals, headlines, moved, over_seeds, verdicts
+from raydistill.report.diagnoses_page import about_the_gap, against_eta_svg, rows
+from raydistill.report.facts import PairFacts
+from raydistill.report.html import knob_curve_html, run_html
+from raydistill.report.write import report_card
+from tests.report.synthetic_facts import some_facts
+
+
+def figure(value: float | None, half: float = 0.01, unit: str = "nats a byte") -> dict:
+    bounds = None if value is None else [value - half, value + half]
+    return {"value": value, "unit": unit, "ci95": bounds, "n": 200, "reference": 0.0}
+
+
+def diagnosed(level: float) -> dict:
+    """A diagnosis.json whose figures all lie at about `level`; the numbers mean nothing."""
+    rng = random.Random(level)
+    f = lambda unit="probability": figure(level + 0.001 * rng.random(), unit=unit)  # noqa: E731
+    gap = f("nats a byte")
+    return {
+        "prompts": 200,
+        "traps": {
+            "tail_noise": f("share of the KL") | {"k": 10},
+            "off_policy_instability": f("ratio") | {"by_position": {}},
+            "gap": gap | {"on_teacher": gap, "wrong_trace_preference": f() | {"pairs": 200}},
+        },
+        "symptoms": {
+            "overconfident_hallucination": f() | {"student": {"confidence_when_wrong": f()}},
+            "self_correction_collapse": {"not measured": "the task's traces contain no corrections"},
+            "local_decoding_degradation": f("share of 4-grams, student - teacher"),
+        },
+    }
+
+
+def pairs(original: float, calibrated: float, seeds: int = 3) -> tuple[PairFacts, ...]:
+    after = tuple(diagnosed(calibrated + 0.002 * seed) for seed in range(seeds))
+    control = tuple(diagnosed(original + 0.002 * seed) for seed in range(seeds))
+    return PairFacts("base", (diagnosed(original),), after), PairFacts("seqkd", control, after)
+
+
+def test_the_interval_over_seeds_is_students_t() -> None:
+    values = [0.3, 0.36, 0.33, 0.4]
+    found = over_seeds([figure(value) for value in values])
+    low, high = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
+    assert found["value"] == pytest.approx(sum(values) / 4)
+    assert found["ci95"] == pytest.approx([low, high])
+    assert (found["n"], found["unit"], found["reference"]) == (4, "nats a byte", 0.0)
+
+
+def test_a_single_seed_keeps_its_interval_over_prompts() -> None:
+    assert over_seeds([figure(0.3)]) == figure(0.3)
+
+
+def test_a_share_stays_between_0_and_1() -> None:
+    assert over_seeds([figure(0.9, unit="probability"), figure(1.0, unit="probability")])["ci95"][1] == 1.0
+
+
+def test_what_one_seed_could_not_measure_is_not_measured() -> None:
+    missing = {"not measured": "too few"}
+    assert over_seeds([figure(0.3), missing]) == missing
+    assert over_seeds([figure(0.3), figure(None)])["value"] is None
+
+
+@given(st.floats(-1, 1), st.floats(0, 0.5), st.floats(-1, 1), st.floats(0, 0.5))
+def test_moved_is_antisymmetric_and_needs_intervals_apart(a: float, wide: float, b: float, other: float) -> None:
+    before, after = figure(a, wide), figure(b, other)
+    assert moved(before, after) == -moved(after, before)
+    apart = before["ci95"][1] < after["ci95"][0] or after["ci95"][1] < before["ci95"][0]
+    assert moved(before, after) == (int(math.copysign(1, b - a)) if apart else 0)
+
+
+def test_nothing_moved_without_an_interval() -> None:
+    assert moved(figure(0.1), figure(None)) == moved({"not measured": "why"}, figure(0.1)) == 0
+    assert moved(figure(0.1) | {"ci95": None}, figure(0.9)) == 0
+
+
+def test_less_recovery_is_worse_and_more_of_everything_else_is() -> None:
+    before, after = (dict.fromkeys(SYMPTOMS, figure(value)) for value in (0.2, 0.6))
+    told = verdicts({"original": before, "calibrated": after})
+    assert told.pop("self_correction_collapse") == "better"
+    assert set(told.values()) == {"worse"}
+
+
+def test_every_headline_is_there_in_its_bare_form() -> None:
+    found = headlines(diagnosed(0.3))
+    assert list(found) == [*TRAPS, *SYMPTOMS]
+    assert set(found["gap"]) == {"value", "unit", "ci95", "n", "reference"}
+    assert set(found["self_correction_collapse"]) == {"not measured"}
+
+
+def test_overconfidence_that_was_not_measured_has_no_confidence_either() -> None:
+    found = diagnosed(0.3)
+    found["symptoms"]["overconfident_hallucination"] = {"not measured": "no answers"}
+    assert headlines(found)["confidence_when_wrong"] == {"not measured": "no answers"}
+
+
+def report(eta: float, calibrated: float) -> dict:
+    from dataclasses import replace
+
+    return report_card(replace(some_facts(eta), diagnoses=pairs(0.3, calibrated)))
+
+
+def test_a_run_without_one_has_no_diagnosis() -> None:
+    assert "diagnosis" not in report_card(some_facts(1.0))
+
+
+def test_the_gap_s_reversals_are_those_whose_intervals_are_apart() -> None:
+    falling = [report(eta, level) for eta, level in ((-1.0, 0.6), (0.0, 0.3), (1.0, 0.1))]
+    assert gap_reversals(falling) == []
+    assert "nowhere" in about_the_gap(falling)
+    rising = [report(eta, level) for eta, level in ((1.0, 0.5), (-1.0, 0.6), (0.0, 0.3))]
+    assert gap_reversals(rising) == [(0.0, 1.0)]
+    assert "from 0 to +1" in about_the_gap(rising)
+    assert gap_reversals([report(0.0, 0.3), report(1.0, 0.3001)]) == []
+
+
+def test_the_report_s_part_says_whose_figures_they_are() -> None:
+    found = diagnosis(pairs(0.3, 0.6))
+    assert [pair["student"] for pair in found["pairs"]] == ["base", "seqkd"]
+    base, seqkd = found["pairs"]
+    assert (base["original"]["gap"]["n"], base["calibrated"]["gap"]["n"], seqkd["original"]["gap"]["n"]) == (200, 3, 3)
+    assert found["prompts"] == 200
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_run_s_page_tells_what_moved() -> None:
+    from dataclasses import replace
+
+    facts = replace(some_facts(-1.0), diagnoses=pairs(0.3, 0.6))
+    card = report_card(facts)
+    told = {(student, name): word for student, name, _, _, word in rows(card)}
+    assert told["base", "The teacher-student gap"] == "higher"
+    assert told["seqkd", "Overconfident hallucination"] == "worse"
+    assert told["seqkd", "Self-correction collapse"] == "no different"
+    page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
+    assert "Traps and symptoms, before and after" in page
+    assert "no corrections" in page
+
+
+def test_the_knob_s_page_has_a_panel_for_each_figure_that_was_measured() -> None:
+    reports = [report(eta, level) for eta, level in ((-1.0, 0.6), (1.0, 0.1))]
+    svg = against_eta_svg(reports)
+    assert "Wrong-trace preference" in svg
+    assert "Self-correction" not in svg
+    assert "seqkd control" in svg
+    assert "base student, original teacher" in svg
+    page = knob_curve_html(reports)
+    assert "nowhere does it rise" in page
+    assert page == knob_curve_html(list(reversed(reports)))
