@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raydistill.before_after import Pairs
 from raydistill.calibrate import calibrate, prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
@@ -20,6 +19,7 @@ from raydistill.evaluate.evaluation import Evaluation
 from raydistill.files import whole_folder, write_whole
 from raydistill.models.lineup import Lineup
 from raydistill.pair_job import PairJob
+from raydistill.pairs import Pairs
 from raydistill.progress import Console
 from raydistill.redistil import Redistiller
 from raydistill.report.facts import Facts, PairFacts, StudentFacts, TargetFacts, TeacherFacts

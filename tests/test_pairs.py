@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.before_after import Pairs
 from raydistill.config.load import load_run
 from raydistill.models.lineup import line_up
 from raydistill.pair_job import PairJob
+from raydistill.pairs import Pairs
 from raydistill.runfolder import RunFolder
 
 
