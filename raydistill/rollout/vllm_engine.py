@@ -92,6 +92,8 @@ def _start(spec: EngineSpec) -> LLM:
         # Worth its bookkeeping only where prompts are longer than a block, which on a CPU has 128 tokens.
         enable_prefix_caching=spec.gpu,
         enforce_eager=not spec.gpu,
+        # A request of which a part was read takes back what its stream of random numbers gave, which only CUDA's can.
+        enable_chunked_prefill=spec.gpu,
         distributed_executor_backend="uni",
         worker_extension_cls="raydistill.rollout.vllm_reload.ReloadExtension",
         skip_tokenizer_init=True,

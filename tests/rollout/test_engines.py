@@ -118,6 +118,14 @@ def test_samples_do_not_depend_on_the_batch(engine: Remote, prompts: list[TokenP
         assert alone[2].logprobs == pytest.approx(together[prompt.id].logprobs, abs=1e-4)
 
 
+def test_more_prompt_than_is_read_at_once(engine: Remote) -> None:
+    """vLLM reads 4,096 tokens in a step on a CPU, and would give up a sequence's random numbers where it reads but a part of its prompt."""
+    long = [TokenPrompt(f"long-{n}", (1, *(4 + (n + k) % 30 for k in range(49)))) for n in range(120)]
+    sampling = Sampling(2, 4, seed=6)
+    alone = engine.generate(long[-1:], sampling)
+    assert [one.token_ids for one in engine.generate(long, sampling)[-1]] == [one.token_ids for one in alone[0]]
+
+
 def test_samples_differ_between_indices_prompts_and_seeds(engine: Remote, prompts: list[TokenPrompt]) -> None:
     twins = [TokenPrompt("a", prompts[0].token_ids), TokenPrompt("b", prompts[0].token_ids)]
     drawn = [c.token_ids for seed in (0, 1) for c in _flat(engine.generate(twins, Sampling(samples=8, max_new_tokens=12, seed=seed)))]
