@@ -6,12 +6,15 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError
-from raydistill.tasks.data_files import read_rows
+from raydistill.tasks.data_files import Row, read_rows
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.splits import hash_order, split_by_hash
+
+if TYPE_CHECKING:
+    from raydistill.config.task import Where
 
 CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
 """Share of the training file's prompts that goes to a split which has no file of its own."""
@@ -26,6 +29,7 @@ class Maths:
     same question: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
     `answer_pattern` is a regular expression whose first group is the answer within the answer column (the last match
     counts); the answer itself is read as LaTeX or a plain number. `gold` is the column with a worked completion.
+    `where` keeps rows by the values in some of their columns.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
 
     Sources are read at the first call of `prompts`, which raises InputError for whatever is wrong with them.
@@ -41,6 +45,7 @@ class Maths:
         gold: str | None = None,
         answer_pattern: str | None = None,
         limit: int | None = None,
+        where: Where | None = None,
     ) -> None:
         if not data.get("train"):
             raise InputError("task.data.train: missing; name a file or a hub data set")
@@ -48,6 +53,7 @@ class Maths:
         self._columns = {"task.question": question, "task.answer": answer} | ({"task.gold": gold} if gold else {})
         self._answer_pattern = _compiled(answer_pattern)
         self._limit = limit
+        self._where = where
         self._splits: dict[Split, list[Prompt]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,21 +105,23 @@ class Maths:
         """The prompts of one source in hash order, without those already `seen`, which grows."""
         source = self._data[split] or ""
         fresh: dict[str, Prompt] = {}
-        for number, row in enumerate(read_rows(f"task.data.{split}", source, split, self._columns), start=1):
-            prompt = self._prompt(row, number, source)
+        for row in read_rows(f"task.data.{split}", source, split, self._columns, self._where):
+            prompt = self._prompt(row)
             if prompt.id not in seen:
                 seen.add(prompt.id)
                 fresh[prompt.id] = prompt
         return [fresh[id_] for id_ in hash_order(fresh, _SPLIT_SALT)]
 
-    def _prompt(self, row: tuple[str, ...], number: int, source: str) -> Prompt:
-        question, answer, *gold = row
+    def _prompt(self, row: Row) -> Prompt:
+        question, answer = row.text("task.question"), row.text("task.answer")
         if self._answer_pattern:
             matches = list(self._answer_pattern.finditer(answer))
-            answer = (matches[-1][1] or "").strip() if matches else ""
-            if not answer:
-                raise InputError(f"task.answer_pattern: finds no answer in row {number} of {source}: {row[1][-60:]!r}")
-        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold[0] if gold else "")
+            found = (matches[-1][1] or "").strip() if matches else ""
+            if not found:
+                raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
+            answer = found
+        gold = row.text("task.gold") if "task.gold" in self._columns else ""
+        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold)
 
     def _cut(self, splits: dict[Split, list[Prompt]]) -> None:
         """Give the splits that have no source their share of the training prompts, in place."""
