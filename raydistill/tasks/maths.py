@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError
 from raydistill.tasks.data_files import Row, read_rows
+from raydistill.tasks.maths_answer import MARK, same_answer
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.splits import hash_order, split_by_hash
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
 """Share of the training file's prompts that goes to a split which has no file of its own."""
 _SPLIT_SALT = "raydistill-maths-1"
-_MARK = "####"
 
 
 class Maths:
@@ -66,17 +66,8 @@ class Maths:
         return self._splits[split][: self._limit]
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
-        """Whether the answer in `completion` equals the prompt's. Has no time limit of its own: `Verifier` sets one.
-
-        A line marked `####` holds the answer, the last one counts; without one math-verify looks for it (\\boxed, last number).
-        """
-        from math_verify import parse, verify
-
-        # math-verify's own limits are signal alarms, which cannot stop C code and would fight with the verifier's.
-        gold = parse(f"\\boxed{{{prompt.answer}}}", parsing_timeout=None)
-        if not gold:
-            raise ValueError(f"the answer {prompt.answer!r} is not a mathematical expression; answer_pattern may cut it out")
-        return verify(gold, parse(_marked_answer(completion), parsing_timeout=None), timeout_seconds=None)
+        """Whether the answer in `completion` equals the prompt's, see `maths_answer`. Has no time limit of its own: `Verifier` sets one."""
+        return same_answer(prompt.answer, completion)
 
     def warm_up(self) -> None:
         """Import math-verify and build its parser: most of a second that no sample should be charged for."""
@@ -87,7 +78,7 @@ class Maths:
         """How the answer is marked: `boxed`, `hash` (`#### 42`) or `plain`."""
         if "\\boxed" in completion:
             return "boxed"
-        return "hash" if _MARK in completion else "plain"
+        return "hash" if MARK in completion else "plain"
 
     def _load(self) -> dict[Split, list[Prompt]]:
         splits: dict[Split, list[Prompt]] = {}
@@ -131,12 +122,6 @@ class Maths:
         parts = split_by_hash(list(prompts), [*sizes, len(prompts) - sum(sizes)], _SPLIT_SALT)
         for split, ids in zip([*missing, "train"], parts, strict=True):
             splits[split] = [prompts[id_] for id_ in ids]
-
-
-def _marked_answer(completion: str) -> str:
-    """The line after the last mark, or everything. Left to itself, math-verify takes "the answer to the previous step" for a mark."""
-    _, mark, rest = completion.rpartition(_MARK)
-    return rest.strip().partition("\n")[0] if mark else completion
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
