@@ -43,7 +43,8 @@ class MathsTask(Strict):
     answer: str = "answer"
     """Column that holds the answer."""
     answer_pattern: str | None = None
-    """Regular expression whose first group is the answer within the answer column, such as `#### (.*)`; the whole column if missing."""
+    """Regular expression whose first group is the answer within the answer column, such as `#### (.*)`, or `boxed` for what is in its last
+    \\\\boxed, as in MATH's solutions; the whole column if missing."""
     gold: str | None = None
     """Column that holds a worked completion, for the `sft_gold` baseline."""
     limit: PositiveInt | None = None

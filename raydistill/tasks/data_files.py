@@ -61,7 +61,10 @@ def read_rows(field: str, source: str, split: str, columns: Mapping[str, str], w
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=source))
     kept = RowFilter("task.where", source, where or {}, dataset.features)
-    rows = [Row(number, source, _values(row, number, source, paths)) for number, row in enumerate(dataset, start=1) if kept.keeps(row)]
+    try:
+        rows = [Row(number, source, _values(row, number, source, paths)) for number, row in enumerate(dataset, start=1) if kept.keeps(row)]
+    except UnicodeDecodeError as error:  # JSON's reader takes any bytes
+        raise InputError(f"{field}: {source} cannot be read: {_broken_at(pathlib.Path(source).expanduser(), error)}") from None
     if not rows:
         raise kept.refuse()
     return rows
@@ -107,13 +110,17 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
 
 
 def _broken_at(path: pathlib.Path, error: Exception) -> str:
-    """Where a file breaks. For JSON lines it is looked up: the libraries' own messages count from the start of some block."""
-    if path.suffix.lower() == ".jsonl":
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-            try:
-                json.loads(line or b"{}")
-            except ValueError as broken:
-                return f"line {number}: {broken}"
+    """Where a file breaks. It is looked up by lines: the libraries' own messages count from the start of some block."""
+    text_file = path.is_file() and path.suffix.lower() != ".parquet"
+    for number, line in enumerate(path.read_bytes().split(b"\n") if text_file else (), start=1):
+        try:
+            text = line.decode()
+            if path.suffix.lower() == ".jsonl":
+                json.loads(text.strip() or "{}")
+        except UnicodeDecodeError as broken:
+            return f"line {number} is not UTF-8 (byte {line[broken.start]:#04x} at {broken.start}); save the file as UTF-8"
+        except ValueError as broken:
+            return f"line {number}: {broken}"
     return reason(error.__cause__ or error)
 
 

@@ -6,16 +6,19 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from raydistill.errors import InputError
 from raydistill.tasks.data_files import Row, read_rows
-from raydistill.tasks.maths_answer import MARK, same_answer
+from raydistill.tasks.maths_answer import MARK, boxed_answer, same_answer
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.splits import hash_order, split_by_hash
 
 if TYPE_CHECKING:
     from raydistill.config.task import Where
+
+logger = logging.getLogger(__name__)
 
 CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
 """Share of the training file's prompts that goes to a split which has no file of its own."""
@@ -28,8 +31,8 @@ class Maths:
     A split without a source is cut from the training data by a hash of the question. No two prompts of the task have the
     same question: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
     `answer_pattern` is a regular expression whose first group is the answer within the answer column (the last match
-    counts); the answer itself is read as LaTeX or a plain number. `gold` is the column with a worked completion.
-    `where` keeps rows by the values in some of their columns.
+    counts), or "boxed" for what is in its last \\boxed; the answer itself is read as LaTeX or a plain number. `gold` is the
+    column with a worked completion. `where` keeps rows by the values in some of their columns.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
 
     Sources are read at the first call of `prompts`, which raises InputError for whatever is wrong with them.
@@ -96,23 +99,34 @@ class Maths:
         """The prompts of one source in hash order, without those already `seen`, which grows."""
         source = self._data[split] or ""
         fresh: dict[str, Prompt] = {}
-        for row in read_rows(f"task.data.{split}", source, split, self._columns, self._where):
+        rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where)
+        for row in rows:
             prompt = self._prompt(row)
             if prompt.id not in seen:
                 seen.add(prompt.id)
                 fresh[prompt.id] = prompt
+        if repeats := len(rows) - len(fresh):
+            _warn_once(
+                f"task.data.{split}: {repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"
+            )
         return [fresh[id_] for id_ in hash_order(fresh, _SPLIT_SALT)]
 
     def _prompt(self, row: Row) -> Prompt:
         question, answer = row.text("task.question"), row.text("task.answer")
-        if self._answer_pattern:
-            matches = list(self._answer_pattern.finditer(answer))
-            found = (matches[-1][1] or "").strip() if matches else ""
-            if not found:
-                raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
-            answer = found
+        found = self._answer_in(answer).strip()
+        if not found:
+            raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
         gold = row.text("task.gold") if "task.gold" in self._columns else ""
-        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold)
+        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=found, gold=gold)
+
+    def _answer_in(self, answer: str) -> str:
+        """The answer within the text of the answer column, or "" where the pattern finds none."""
+        if self._answer_pattern is None:
+            return answer
+        if isinstance(self._answer_pattern, re.Pattern):
+            matches = list(self._answer_pattern.finditer(answer))
+            return (matches[-1][1] or "") if matches else ""
+        return boxed_answer(answer)
 
     def _cut(self, splits: dict[Split, list[Prompt]]) -> None:
         """Give the splits that have no source their share of the training prompts, in place."""
@@ -124,9 +138,15 @@ class Maths:
             splits[split] = [prompts[id_] for id_ in ids]
 
 
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
+@cache
+def _warn_once(message: str) -> None:
+    """A task is made several times in a run."""
+    logger.warning("%s", message)
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | Literal["boxed"] | None:
+    if pattern is None or pattern == "boxed":
+        return pattern  # type: ignore[return-value]
     try:
         compiled = re.compile(pattern)
     except re.error as error:

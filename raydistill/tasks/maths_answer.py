@@ -67,8 +67,13 @@ def final_answer(completion: str) -> str:
     _, mark, rest = end.rpartition(MARK)
     if mark:  # left to itself, math-verify takes "the answer to the previous step" for a mark
         end = rest.strip().partition("\n")[0].rstrip()
-    answers = list(_last_boxes(end))
-    return f"\\boxed{{{', '.join(reversed(answers))}}}" if answers else end
+    boxed = boxed_answer(end)
+    return f"\\boxed{{{boxed}}}" if boxed else end
+
+
+def boxed_answer(text: str) -> str:
+    """What is in the last \\boxed, and in those before it that only "and", "or" or a comma separate from it; "" without one."""
+    return ", ".join(reversed(list(_last_boxes(text))))
 
 
 def _last_boxes(text: str) -> Iterator[str]:
