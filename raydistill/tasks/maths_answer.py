@@ -25,8 +25,8 @@ ml mL milliliter millilitre, l L liter litre, gal gallon, dollar, cent, euro, ra
 _UNITS = {word: names.split()[0] for names in _UNIT_NAMES.split(",") for word in names.split()}
 """Unit, in the singular and with its short forms -> the name it is compared by."""
 _IN_TEXT = r"\\(?:text|mathrm|mbox|textrm)\s*\{[\s~]*([A-Za-z]+)"
-_PLAIN = r"\d[\s~]*(?:\\[,;:! ]\s*)?((?!in\b)[A-Za-z]{2,})"  # a bare letter may be a variable, "5 in" may go on with "the box"
-_UNIT = re.compile(rf"{_IN_TEXT}|{_PLAIN}")
+_PLAIN = r"((?!in\b)[A-Za-z]{2,})"  # a bare letter may be a variable, "5 in" may go on with "the box"
+_UNIT = re.compile(rf"(?<![\d,.])(\d[\d,.]*)[\s~]*(?:\\[,;:! ]\s*)?(?:{_IN_TEXT}|{_PLAIN})|{_IN_TEXT}")
 _BASE = re.compile(r"^[\dA-F]+_(?:\{?(\d+)\}?)$")
 
 _SIGNS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
@@ -49,7 +49,7 @@ def same_answer(gold: str, completion: str) -> bool:
 
     gold = _normalised(gold)
     found = _normalised(final_answer(completion))
-    if _differ(_base(gold), _base(found)) or _differ(_unit(gold), _unit(found)):
+    if _other_base(gold, found) or _other_unit(gold, found):
         return False
     parsed = parse(f"\\boxed{{{gold}}}", parsing_timeout=None)
     if not parsed:
@@ -100,16 +100,27 @@ def _improper(spelled: str, form: str, whole: int, numerator: int, denominator: 
     return form.format(whole * denominator + numerator, denominator) if numerator < denominator else spelled
 
 
-def _differ(gold: str | None, found: str | None) -> bool:
-    return gold is not None and found is not None and gold != found
+def _other_unit(gold: str, found: str) -> bool:
+    """Whether the gold answer has a unit, and its number in `found` has, where it is last, another one."""
+    units = list(_units(gold))
+    if not units:
+        return False
+    number, unit = units[-1]
+    same = [other for spelled, other in _units(found) if number is None or spelled is None or spelled == number]
+    return bool(same) and same[-1] != unit
 
 
-def _unit(text: str) -> str | None:
-    """The last unit of measurement that follows a number, or None."""
-    words = [match[1] or match[2] for match in _UNIT.finditer(text)]
-    units = [_UNITS.get(word) or _UNITS.get(word.lower().removesuffix("s")) for word in words]
-    known = [unit for unit in units if unit]
-    return known[-1] if known else None
+def _units(text: str) -> Iterator[tuple[str | None, str]]:
+    """Units of measurement, each with the number right before it if there is one."""
+    for number, in_text, plain, alone in _UNIT.findall(text):
+        word = in_text or plain or alone
+        if unit := _UNITS.get(word) or _UNITS.get(word.lower().removesuffix("s")):
+            yield number.replace(",", "") or None, unit
+
+
+def _other_base(gold: str, found: str) -> bool:
+    bases = [_base(gold), _base(found)]
+    return None not in bases and bases[0] != bases[1]
 
 
 def _base(text: str) -> str | None:
