@@ -24,6 +24,7 @@ from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
 from raydistill.evaluate.measure import Generate, check_completions
+from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
@@ -123,6 +124,8 @@ class Diagnosis:
             with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
         right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
+        if warning := no_signal(f"the {role.facts.section}", right):
+            self.console.say(f"warning: {warning}")
         found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
         write_whole(path, found.to_json())
         return found

@@ -16,6 +16,7 @@ from raydistill.config.run import Run
 from raydistill.config.students import Matching, MethodConfig, SeqKD, StudentsConfig
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
+from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import whole_folder, write_whole
 from raydistill.models.lineup import Lineup
 from raydistill.pair_job import PairJob
@@ -100,8 +101,13 @@ class Experiment:
     def _original(self) -> TeacherMeasurement:
         self.crew.learner.reset()
         self.crew.sync(0)
+        path = self.baselines / "original" / "measurement.json"
+        known = path.exists()
         with self.phases("evaluate"), self.console.busy("measuring the original teacher"):
-            return measure_teacher(self.run, self.crew, self.run.seeds[0], self.baselines / "original" / "measurement.json")
+            found = measure_teacher(self.run, self.crew, self.run.seeds[0], path)
+        if not known and (warning := no_signal("the original teacher", found.evaluation.sampled_BG)):
+            self.console.say(f"warning: {warning}")
+        return found
 
     def _calibrated(self, seed: int, on_step: Callable[[int, dict[str, Any]], None]) -> tuple[TeacherMeasurement, TraceSet]:
         """One calibrated teacher: its measurement and its traces."""

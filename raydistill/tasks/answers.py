@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _MARKS = {"arithmetic": "#", "maths": "####"}
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)[{}]")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
@@ -13,7 +14,7 @@ def answer_span(task: str, text: str) -> tuple[int, int] | None:
 
     The rest of the line after the task's last mark; without a mark, what is in the last \\boxed; without that, the last number.
     """
-    found = _marked(text, _MARKS[task]) or _boxed(text) or _last_number(text)
+    found = _marked(text, _MARKS[task]) or _last_box(text) or _last_number(text)
     return None if found is None else (len(text[: found[0]].encode()), len(text[: found[1]].encode()))
 
 
@@ -24,15 +25,21 @@ def _marked(text: str, mark: str) -> tuple[int, int] | None:
     return (start, start + len(line)) if found and line else None
 
 
-def _boxed(text: str) -> tuple[int, int] | None:
-    _, found, rest = text.rpartition("\\boxed{")
-    depth = 1
-    for place, character in enumerate(rest if found else ""):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if not depth:
-            start = len(text) - len(rest)
-            return (start, start + place) if place else None
-    return None
+def _last_box(text: str) -> tuple[int, int] | None:
+    found = [(start, end) for start, end in boxes(text) if end > start]
+    return found[-1] if found else None
+
+
+def boxes(text: str) -> list[tuple[int, int]]:
+    """Start and end, in characters, of what is in each \\boxed{...} or \\fbox{...} that is closed and holds none itself, in order."""
+    found: list[tuple[int, int]] = []
+    opened: list[int] = []
+    for piece in _BRACES.finditer(text):
+        if piece[0] != "}":
+            opened.append(piece.end() if len(piece[0]) > 1 else -1)
+        elif opened and (start := opened.pop()) >= 0:
+            found += [(start, piece.start())] if not found or found[-1][0] < start else []
+    return found
 
 
 def _last_number(text: str) -> tuple[int, int] | None:

@@ -92,6 +92,59 @@ def test_other_formats_give_the_same_prompts(forty: str, tmp_path: Path, suffix:
     assert Maths({"train": str(path)}).prompts("train") == Maths({"train": forty}).prompts("train")
 
 
+def test_repeated_questions_are_counted_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {"train": write(tmp_path / "train.jsonl", questions(0, 30) + questions(0, 5)), "report": None}
+    files["report"] = write(tmp_path / "report.jsonl", questions(25, 40))
+    for _ in range(2):
+        Maths(files).prompts("train")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"task.data.train: 10 of 35 rows of {files['train']} repeat a question of another row or split; left out"
+    ]
+
+
+def test_the_filter_and_boxed_answers_of_worked_solutions(tmp_path: Path) -> None:
+    rows = [
+        {
+            "problem": f"Half of {n}?",
+            "solution": f"First \\boxed{{7}}. Rather, $\\frac{{{n}}}{{2}}$ is \\boxed{{\\frac{{{n}}}{{2}}}}.",
+            "level": f"Level {n % 2}",
+        }
+        for n in range(1, 41)
+    ]
+    source = write(tmp_path / "math.jsonl", rows)
+    task = Maths({"train": source}, "problem", "solution", gold="solution", answer_pattern="boxed", where={"level": "Level 1"})
+    prompts = [prompt for split in SPLITS for prompt in task.prompts(split)]
+    assert len(prompts) == 20
+    for prompt in prompts:
+        n = int(prompt.text[8:-1])
+        assert n % 2 == 1
+        assert prompt.answer == f"\\frac{{{n}}}{{2}}"
+        assert task.verify(prompt, prompt.gold)
+
+
+def test_a_solution_without_a_box_is_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "math.jsonl", [{"question": "a", "answer": "\\boxed{1}"}, {"question": "b", "answer": "\\boxed{} is 2"}])
+    with pytest.raises(InputError, match=r"task\.answer_pattern: finds no answer in row 2 of"):
+        Maths({"train": source}, answer_pattern="boxed").prompts("train")
+
+
+def test_no_gold_answers_at_all_are_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "null.jsonl", [{"question": str(n), "answer": None} for n in range(9)])
+    with pytest.raises(InputError, match=r"task\.answer: row 1 of \S+ has nothing in column 'answer'; fill it or leave the row out"):
+        Maths({"train": source}).prompts("train")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_broken_utf8_is_named(tmp_path: Path, suffix: str) -> None:
+    lines = {"jsonl": b'{"question": "a", "answer": "1"}\n{"question": "b\xff", "answer": "2"}\n'}
+    lines |= {"json": b'[{"question": "a", "answer": "1"},\n{"question": "b\xff", "answer": "2"}]\n', "csv": b"question,answer\nb\xff,2\n"}
+    path = tmp_path / f"broken.{suffix}"
+    path.write_bytes(lines[suffix])
+    message = r"task\.data\.train: \S+ cannot be read(?: as \w+)?: line 2 is not UTF-8 \(byte 0xff at \d+\); save the file as UTF-8"
+    with pytest.raises(InputError, match=message):
+        Maths({"train": str(path)}).prompts("train")
+
+
 def test_numbers_and_columns_of_other_names(tmp_path: Path) -> None:
     rows = [{"problem": f"Double {n}.", "solution": 2 * n, "level": 3} for n in range(10)]
     task = Maths({"train": write(tmp_path / "rows.jsonl", rows)}, question="problem", answer="solution")

@@ -1,0 +1,53 @@
+"""A task that no completion passes: warned about once, and the job ends well."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ENVIRONMENT, Ended
+
+JOBS = {
+    "diagnose": (
+        ["evaluation.prompts=8", "wrong_pairs=1000", "evaluation.teacher_samples=64", "evaluation.student_samples=2"],
+        "all 512 completions of the teacher are wrong: the task gives no signal",
+    ),
+    "calibrate": (
+        [
+            "calibration.steps=1",
+            "calibration.prompts=4",
+            "calibration.samples=4",
+            "evaluation.prompts=8",
+            "evaluation.teacher_samples=2",
+            "seeds=[1]",
+            "students=null",
+            "track.uri=null",
+        ],
+        "all 16 completions of the original teacher are wrong: the task gives no signal",
+    ),
+}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> list[str]:
+    """The demo's questions with answers that no completion gives."""
+    rows = [{"question": f"{a}+{b}-{c}=", "answer": "123456"} for a in range(10) for b in range(10) for c in range(3)]
+    rows += rows[:20]
+    path = tmp_path / "never.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [f"task={{kind: maths, data: {{train: {path}}}}}"]
+
+
+@pytest.mark.parametrize("job", list(JOBS))
+def test_a_task_that_never_passes_is_warned_about_once(task: list[str], tmp_path: Path, job: str) -> None:
+    settings, warning = JOBS[job]
+    command = [sys.executable, f"workflows/{job}.py", *task, *settings, "rollout.engine=transformers", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
+    ended = Ended(done.returncode, done.stdout, done.stderr)
+    assert ended.code == 0, ended.err
+    assert ended.out.count(f"warning: {warning}; look at some of them") == 1
+    assert ended.err.count("20 of 320 rows of") == 1

@@ -1,0 +1,24 @@
+import re
+
+import pytest
+
+from raydistill.evaluate.no_signal import no_signal
+
+
+@pytest.mark.parametrize(
+    ("right_BG", "warning"),
+    [
+        ([[False] * 4] * 400, r"^all 1,600 completions of the teacher are wrong: the task gives no signal; .*task\.answer_pattern"),
+        ([[True, True], [True, True]], r"^all 4 completions of the teacher are right: the task gives no signal; choose harder prompts$"),
+    ],
+)
+def test_a_task_that_never_or_always_passes_is_warned_about(right_BG, warning):
+    told = no_signal("the teacher", right_BG)
+    assert told is not None
+    assert re.search(warning, told)
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("right_BG", [[[True, False]], [[True, True], [False, False]], []])
+def test_a_task_that_tells_completions_apart_is_not(right_BG):
+    assert no_signal("the teacher", right_BG) is None
