@@ -73,7 +73,7 @@ def check(job: Diagnose) -> Pair:
 
 def _role(section: str, job: Diagnose) -> Role:
     config = getattr(job, section)
-    facts = inspect_model(ModelRef(section, config.model, config.template))
+    facts = inspect_model(ModelRef(section, config.model, config.template, config.system_prompt))
     return Role(facts, settled(config, facts))
 
 

@@ -96,7 +96,7 @@ def check_without_room(job: Distill) -> Models:
 
 def _role(section: str, job: Distill) -> Role:
     config = getattr(job, section)
-    facts = inspect_model(ModelRef(section, config.model, config.template))
+    facts = inspect_model(ModelRef(section, config.model, config.template, config.system_prompt))
     return Role(facts, settled(config, facts))
 
 
