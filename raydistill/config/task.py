@@ -8,6 +8,9 @@ from pydantic import Field
 
 from raydistill.config.base import PositiveFloat, PositiveInt, Strict
 
+Where = dict[str, str | int | float | bool | list[str | int | float | bool]]
+"""Column -> a value or a list of values."""
+
 
 class ArithmeticTask(Strict):
     """The embedded demo task: three-term arithmetic modulo 10."""
@@ -33,8 +36,10 @@ class MathsTask(Strict):
     kind: Literal["maths"]
     """Selects this task."""
     data: DataFiles
+    where: Where | None = None
+    """Keep only rows with these values, as in `{level: [Level 4, Level 5]}`: a column, or a dotted path, and a value or a list of them."""
     question: str = "question"
-    """Column that holds the question."""
+    """Column that holds the question; a dotted path such as `question.stem` leads into nested ones, here and below."""
     answer: str = "answer"
     """Column that holds the answer."""
     answer_pattern: str | None = None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError
+from raydistill.tasks.data_files import Row, read_rows
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.splits import hash_order, split_by_hash
+
+if TYPE_CHECKING:
+    from raydistill.config.task import Where
 
 CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
 """Share of the training file's prompts that goes to a split which has no file of its own."""
@@ -19,6 +23,7 @@ class DataTask(ABC):
 
     A split without a source is cut from the training data by a hash of the question. No two prompts of the task have the
     same id: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
+    `columns` maps config fields to column names, and `where` keeps rows by the values in some of their columns.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
 
     Sources are read at the first call of `prompts`, which raises InputError for whatever is wrong with them.
@@ -26,16 +31,20 @@ class DataTask(ABC):
 
     name: str
 
-    def __init__(self, data: Mapping[Split, str | None], limit: int | None = None) -> None:
+    def __init__(
+        self, data: Mapping[Split, str | None], columns: Mapping[str, str], limit: int | None = None, where: Where | None = None
+    ) -> None:
         if not data.get("train"):
             raise InputError("task.data.train: missing; name a file or a hub data set")
         self._data = dict(data)
+        self._columns = dict(columns)
+        self._where = where
         self._limit = limit
         self._splits: dict[Split, list[Prompt]] | None = None
 
     @abstractmethod
-    def _read(self, split: Split, source: str) -> list[Prompt]:
-        """The prompts of one source, in its order; the ids are hashes of their questions."""
+    def _prompt(self, row: Row) -> Prompt:
+        """The prompt of a row; its id is a hash of its question. Raises InputError for a row that cannot be used."""
 
     def __getstate__(self) -> dict[str, Any]:
         # A verifier's workers check prompts that come with each sample; they have no use for the data.
@@ -55,7 +64,8 @@ class DataTask(ABC):
         seen: set[str] = set()
         for split in ("report", "tune", "train"):
             if source := self._data.get(split):
-                splits[split] = self._fresh(self._read(split, source), seen)
+                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where)
+                splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
         self._cut(splits)
         for split, prompts in splits.items():
             if not prompts:

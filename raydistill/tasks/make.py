@@ -19,4 +19,5 @@ def make_task(config: TaskConfig) -> Task:
         gold=config.gold,
         answer_pattern=config.answer_pattern,
         limit=config.limit,
+        where=config.where,
     )
