@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ def sample_traces(
 
     Where that leaves none, there are no traces, and the facts are those of all that was sampled.
     """
-    tagged = [Prompt(f"{place}:{p.id}", p.text, p.answer, p.gold) for place, p in enumerate(prompts)]
+    tagged = [replace(prompt, id=f"{place}:{prompt.id}") for place, prompt in enumerate(prompts)]
     completions = generate(tagged, Sampling(1, max_new_tokens, seed=8_000_000_000 + seed))
     outcomes = [row[0] for row in check_completions(verifier, prompts, completions)]
     flat = [row[0] for row in completions]

@@ -17,6 +17,8 @@ class Prompt:
     answer: str
     gold: str
     """A gold completion: what a student of the `sft_gold` baseline is trained on. Empty where the task has none."""
+    options: tuple[str, ...] = ()
+    """Of a multiple-choice question; `answer` is then the letter of the right one, A for the first. Empty for any other task."""
 
 
 class Task(Protocol):
