@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from raydistill.config.base import PositiveInt
+from raydistill.config.base import PositiveInt, Strict
 from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Job
@@ -21,6 +21,17 @@ class DiagnoseEvaluation(EvaluationConfig):
     """Prompts to measure on."""
 
 
+class GradientProbeConfig(Strict):
+    """How much the length of the gradient varies, on texts of the teacher and on the student's own; nothing is trained."""
+
+    batches: Annotated[int, Field(ge=3)] = 16
+    """Micro-batches of either's completions, of the same prompts; fewer where there are fewer prompts."""
+    completions: PositiveInt = 4
+    """Completions of a micro-batch, of different prompts."""
+    micro_batch_tokens: PositiveInt = 512
+    """Tokens, padding included, in one forward and backward pass."""
+
+
 class Diagnose(Job):
     """Measure traps and symptoms of one teacher and one student."""
 
@@ -30,6 +41,8 @@ class Diagnose(Job):
     """The model to distil from."""
     student: ModelConfig
     """The model that learns, or has learnt, from it."""
+    after: ModelConfig | None = None
+    """The student after distillation, to be set beside `student`, which is then the one before it; none if missing."""
     evaluation: DiagnoseEvaluation = DiagnoseEvaluation()
     """Prompts, and completions of each by the teacher and by the student."""
     track: TrackConfig = TrackConfig(uri=None)
@@ -37,6 +50,8 @@ class Diagnose(Job):
     wrong_pairs: PositiveInt = 200
     """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
     traces are corrupted."""
+    gradient_probe: GradientProbeConfig | None = GradientProbeConfig()
+    """Gradients to measure where the models have one tokenizer; null for none."""
     max_new_tokens: PositiveInt = 32
     """Tokens at which a completion is cut off."""
     dtype: Dtype = "float32"
