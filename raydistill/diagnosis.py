@@ -34,6 +34,7 @@ from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
 from raydistill.tasks.verifier import Outcome, Verifier
 from raydistill.timing import Phases
+from raydistill.track.diagnosis_record import recorded, send_unsent
 from raydistill.track.secrets import public_yaml
 
 _SEED = 9_000_000_000
@@ -63,16 +64,19 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
     from raydistill.report.diagnosis_html import diagnosis_html
 
     console = Console()
-    if not folder.is_complete(job, resume):
+    if folder.is_complete(job, resume):
+        send_unsent(job, folder.root)
+    else:
         for warning in pair.warnings:
             console.say(f"warning: {warning}")
         connect(weights_bytes=BYTES[job.dtype] * max(facts.parameters for facts in pair.facts))
         check_room(parts(job, pair))
-        write_whole(folder.config, public_yaml(job))
-        with explained(folder, resume_command()):
+        with recorded(job, folder.root) as record, explained(folder, resume_command()):
+            write_whole(folder.config, public_yaml(job))
             found = Diagnosis(job, pair, folder, console).run()
             write_whole(folder.page, diagnosis_html(found, public_yaml(job)))
             write_whole(folder.report, json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            record.finish(found)
     _say(json.loads(folder.report.read_text()))
     console.say(f"{folder.root}: all figures are in {folder.report}, plots in {folder.page}")
 

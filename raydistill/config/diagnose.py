@@ -11,7 +11,6 @@ from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Job
 from raydistill.config.students import EvaluationConfig
-from raydistill.config.track import TrackConfig
 
 
 class DiagnoseEvaluation(EvaluationConfig):
@@ -45,8 +44,6 @@ class Diagnose(Job):
     """The student after distillation, to be set beside `student`, which is then the one before it; none if missing."""
     evaluation: DiagnoseEvaluation = DiagnoseEvaluation()
     """Prompts, and completions of each by the teacher and by the student."""
-    track: TrackConfig = TrackConfig(uri=None)
-    """A diagnosis is not recorded in MLflow: `uri` must stay null."""
     wrong_pairs: PositiveInt = 200
     """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
     traces are corrupted."""
@@ -63,8 +60,6 @@ class Diagnose(Job):
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Diagnose:
-        if self.track.uri is not None:
-            raise ValueError("track.uri: a diagnosis is not recorded in MLflow; drop it")
         if self.max_new_tokens >= self.rollout.max_model_len:
             raise ValueError(
                 f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "
