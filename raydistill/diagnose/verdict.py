@@ -52,8 +52,13 @@ def figure_in_words(figure: Json) -> str:
         return f"not measured: {figure['not measured']}"
     if figure["value"] is None:
         return "undefined: the KL is about 0"
-    bounds = "" if figure["ci95"] is None else " [{:.3f}, {:.3f}]".format(*figure["ci95"])
-    return f"{figure['value']:.3f}{bounds} {figure['unit']}"
+    bounds = "" if figure["ci95"] is None else f" [{', '.join(map(_number, figure['ci95']))}]"
+    return f"{_number(figure['value'])}{bounds} {figure['unit']}"
+
+
+def _number(value: float) -> str:
+    """Three places; of what would be 0.000 without being 0, the size."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.0e}"
 
 
 def _surely(figure: Json) -> float:
