@@ -100,12 +100,14 @@ def diagnose(
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default")] = None,
     teacher: Annotated[str | None, typer.Option(help="Shorthand for teacher.model=TEACHER")] = None,
     student: Annotated[str | None, typer.Option(help="Shorthand for student.model=STUDENT")] = None,
+    after: Annotated[str | None, typer.Option(help="Shorthand for after.model=AFTER, the student after distillation")] = None,
     task: Annotated[str | None, typer.Option(help="Shorthand for task.kind=TASK")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a diagnosis that was interrupted")] = False,
 ) -> None:
     """Say why a student learns badly from a teacher: traps, symptoms, and what to try."""
-    job = load_job(Diagnose, config, _with_flags(overrides, {"teacher.model": teacher, "student.model": student, "task.kind": task}))
+    flags: dict[str, object] = {"teacher.model": teacher, "student.model": student, "after.model": after, "task.kind": task}
+    job = load_job(Diagnose, config, _with_flags(overrides, flags))
     from raydistill.diagnosis import DiagnosisFolder, run_diagnosis
     from raydistill.diagnosis_plan import check, show
 

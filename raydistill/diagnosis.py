@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raydistill.cluster import connect
 from raydistill.config.diagnose import Diagnose
-from raydistill.crew import engine_spec, scorer_actor
-from raydistill.diagnose import findings
-from raydistill.diagnose.comparer import BINS, TraceDivergence, start_comparer
+from raydistill.diagnose import findings, text_by_text
+from raydistill.diagnose.before_after import Student, differences
+from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.confidence import answers as sure_answers
 from raydistill.diagnose.findings import Json, not_measured
+from raydistill.diagnose.hands import Hands, OnRay
 from raydistill.diagnose.sampled import Sampled
-from raydistill.diagnose.tail_noise import sizes
+from raydistill.diagnose.token_by_token import TokenByToken
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
-from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import Generate, check_completions
+from raydistill.evaluate.measure import check_completions
 from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
 from raydistill.rollout.completion import Sampling, TokenPrompt
-from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
 from raydistill.runlog import explained, resume_command
-from raydistill.scoring.actor import answers
-from raydistill.scoring.score import ScorerSpec, SequenceScore
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
 from raydistill.tasks.verifier import Outcome, Verifier
 from raydistill.timing import Phases
+from raydistill.track.diagnosis_record import recorded, send_unsent
 from raydistill.track.secrets import public_yaml
 
 _SEED = 9_000_000_000
@@ -58,8 +52,13 @@ class DiagnosisFolder(RunFolder):
         return self.root / "diagnosis.html"
 
     def completions(self, section: str) -> Path:
-        """What the teacher, or the student, wrote."""
+        """What the teacher, or a student, wrote."""
         return self.root / "completions" / f"{section}.json"
+
+    @property
+    def seconds(self) -> Path:
+        """Of all attempts, by phase."""
+        return self.root / "seconds.json"
 
 
 def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bool) -> None:
@@ -67,16 +66,19 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
     from raydistill.report.diagnosis_html import diagnosis_html
 
     console = Console()
-    if not folder.is_complete(job, resume):
+    if folder.is_complete(job, resume):
+        send_unsent(job, folder.root)
+    else:
         for warning in pair.warnings:
             console.say(f"warning: {warning}")
         connect(weights_bytes=BYTES[job.dtype] * max(facts.parameters for facts in pair.facts))
         check_room(parts(job, pair))
-        write_whole(folder.config, public_yaml(job))
-        with explained(folder, resume_command()):
-            found = Diagnosis(job, pair, folder, console).run()
+        with recorded(job, folder.root) as record, explained(folder, resume_command()):
+            write_whole(folder.config, public_yaml(job))
+            found = Diagnosis(job, pair, folder, console, OnRay(job)).run()
             write_whole(folder.page, diagnosis_html(found, public_yaml(job)))
             write_whole(folder.report, json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            record.finish(found)
     _say(json.loads(folder.report.read_text()))
     console.say(f"{folder.root}: all figures are in {folder.report}, plots in {folder.page}")
 
@@ -84,17 +86,24 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
 class Diagnosis:
     """One diagnosis. What was sampled lies in the folder: a second call does not sample again."""
 
-    def __init__(self, job: Diagnose, pair: Pair, folder: DiagnosisFolder, console: Console) -> None:
-        self.job, self.pair, self.folder, self.console = job, pair, folder, console
-        self.phases = Phases(dict.fromkeys(("sample", "score", "compare"), 0.0))
-        self._bin_width = math.ceil(job.max_new_tokens / BINS)
+    def __init__(self, job: Diagnose, pair: Pair, folder: DiagnosisFolder, console: Console, hands: Hands) -> None:
+        self.job, self.pair, self.folder, self.console, self._hands = job, pair, folder, console, hands
+        known = json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
+        self.phases = Phases(dict.fromkeys(("total", "sample", "score", "compare"), 0.0) | known)
 
     def run(self) -> Json:
         """The content of diagnosis.json."""
+        try:
+            with self.phases("total"):
+                found = self._found()
+        finally:
+            write_whole(self.folder.seconds, json.dumps(self.phases.seconds))
+        return found | {"verdict": verdict(found), "seconds": dict(self.phases.seconds)}
+
+    def _found(self) -> Json:
         job, pair = self.job, self.pair
         teacher = self._sampled(pair.teacher, pair.teacher_reader, job.evaluation.teacher_samples)
-        student = self._sampled(pair.student, pair.student_reader, job.evaluation.student_samples)
-        noise, instability = self._divergences(teacher, student)
+        student = self._student(pair, teacher)
         found = {
             "run": job.name,
             "task": job.task.kind,
@@ -102,15 +111,32 @@ class Diagnosis:
             "prompts": len(pair.prompts),
             "seed": job.seed,
             "models": {"teacher": job.teacher.model, "student": job.student.model},
-            "score": {name: findings.score(sampled) for name, sampled in (("teacher", teacher), ("student", student))},
-            "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": self._gap(teacher, student)},
+            **student.found,
+            "score": {"teacher": findings.score(teacher), "student": student.found["score"]},
+        }
+        if pair.after is None or job.after is None:
+            return found
+        after = self._student(pair.after, teacher)
+        found["models"]["after"] = job.after.model
+        return found | {"after": after.found | {"differences": differences(student, after)}}
+
+    def _student(self, pair: Pair, teacher: Sampled) -> Student:
+        """All that is measured of the pair's student."""
+        sampled = self._sampled(pair.student, pair.student_reader, self.job.evaluation.student_samples)
+        noise, instability = self._token_by_token(pair, teacher, sampled)
+        with self.phases("score"), self.console.busy("scoring texts"):
+            gap = text_by_text.gap(self.job, pair, self._hands, teacher, sampled)
+        answers_BG, hallucination = self._overconfidence(pair, teacher, sampled)
+        found = {
+            "score": findings.score(sampled),
+            "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": gap},
             "symptoms": {
-                "overconfident_hallucination": self._overconfidence(teacher, student),
+                "overconfident_hallucination": hallucination,
                 "self_correction_collapse": findings.self_correction_collapse(),
-                "local_decoding_degradation": findings.local_decoding_degradation(student, teacher),
+                "local_decoding_degradation": findings.local_decoding_degradation(sampled, teacher),
             },
         }
-        return found | {"verdict": verdict(found), "seconds": dict(self.phases.seconds)}
+        return Student(sampled, answers_BG, found)
 
     # --- what both write
 
@@ -119,7 +145,7 @@ class Diagnosis:
         if path.exists():
             return Sampled.read(path, prompts)
         asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
-        with self.phases("sample"), self._engines(role) as generate, self.console.busy(f"sampling from the {role.facts.section}"):
+        with self.phases("sample"), self._hands.engines(role) as generate, self.console.busy(f"sampling from the {role.facts.section}"):
             completions = generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
             with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
@@ -130,119 +156,34 @@ class Diagnosis:
         write_whole(path, found.to_json())
         return found
 
-    @contextmanager
-    def _engines(self, role: Role) -> Iterator[Generate]:
-        rollout = self.job.rollout
-        spec = engine_spec(rollout, self.job.dtype, role.config.model)
-        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
-        try:
-            pool.ready()
-            yield pool.generate
-        finally:
-            pool.shutdown()
+    # --- what it shows
 
-    # --- token by token
-
-    def _divergences(self, teacher: Sampled, student: Sampled) -> tuple[Json, Json]:
+    def _token_by_token(self, pair: Pair, teacher: Sampled, student: Sampled) -> tuple[Json, Json]:
         """Tail noise and off-policy instability."""
-        if not self.pair.same_tokens:
+        if not pair.same_tokens:
             return not_measured("the tokenizers differ"), not_measured("the tokenizers differ")
-        ks = sizes(self.pair.shared_ids)
-        with self.phases("compare"), self.console.busy("comparing token by token"):
-            flat = self._compare([(*self._tokens(one), ks, self._bin_width) for one in (teacher, student)])
-        on_teacher, on_student = (_by_prompt(found, one) for found, one in zip(flat, (teacher, student), strict=True))
-        return findings.tail_noise(on_teacher, ks), findings.off_policy_instability(on_teacher, on_student, self._bin_width)
+        with self._hands.comparer(pair) as ask:
+            models = TokenByToken(self.job, pair, ask)
+            with self.phases("compare"), self.console.busy("comparing token by token"):
+                noise, instability = models.divergences(teacher, student)
+            with self.phases("gradients"), self.console.busy("probing gradients"):
+                return noise, instability | {"gradient_norm": models.gradients(teacher, student)}
 
-    def _compare(self, asked: Sequence[tuple[Any, ...]]) -> list[list[TraceDivergence]]:
-        """What `ComparerActor.compare` gives for each tuple of arguments."""
-        import ray
-
-        scorer = self.job.scorer
-        actor = start_comparer(self._spec(self.pair.teacher), self._spec(self.pair.student), scorer.cpus, scorer.gpus)
-        try:
-            return answers([actor.compare.remote(*one) for one in asked])
-        finally:
-            ray.kill(actor)
-
-    def _tokens(self, sampled: Sampled) -> tuple[list[Any], list[Any], list[Any]]:
-        """Each completion's prompt as the teacher and as the student reads it, and its tokens."""
-        rows = list(sampled.rows())
-        by_reader = [
-            [reader.prompt(prompt.text) for prompt, _, _ in rows] for reader in (self.pair.teacher_reader, self.pair.student_reader)
-        ]
-        return by_reader[0], by_reader[1], [completion.token_ids for _, completion, _ in rows]
-
-    def _spec(self, role: Role) -> ScorerSpec:
-        scorer = self.job.scorer
-        return ScorerSpec(role.config.model, dtype=self.job.dtype, batch_tokens=scorer.batch_tokens, threads=max(1, int(scorer.cpus)))
-
-    # --- text by text
-
-    def _gap(self, teacher: Sampled, student: Sampled) -> Json:
-        wrong = wrong_traces(teacher, self.job.wrong_pairs, self.job.seed)
-        texts = [_texts(teacher), _texts(student), wrong.texts()]
-        by_teacher, by_student = self._scores(texts)
-        (own, others), (back, own_back) = (
-            [_rows(s[at], texts[at], len(teacher.prompts)) for s in (by_teacher, by_student)] for at in (0, 1)
-        )
-        return findings.gap(
-            findings.score_gap(own, others), findings.score_gap(own_back, back), self._preference(wrong, by_student[2], by_teacher[2])
-        )
-
-    def _scores(self, texts: Sequence[Sequence[Text]]) -> list[list[list[float]]]:
-        """For teacher and student, scores of each list of texts, in nats a byte."""
-        split = [([self.pair.prompts[place].text for place, _ in one], [text for _, text in one]) for one in texts]
-        with self.phases("score"), self.console.busy("scoring texts"):
-            found = self._score(split)
-        scores = [[score.per_byte for score in one] for one in found]
-        return [scores[: len(texts)], scores[len(texts) :]]
-
-    def _score(self, asked: Sequence[tuple[list[str], list[str]]]) -> list[list[SequenceScore]]:
-        """The teacher's scores of each list of prompts and texts, then the student's."""
-        import ray
-
-        actors = [scorer_actor(role.config, self.job.scorer, self.job.dtype) for role in (self.pair.teacher, self.pair.student)]
-        try:
-            return answers([actor.score.remote(*one) for actor in actors for one in asked])
-        finally:
-            for actor in actors:
-                ray.kill(actor)
-
-    def _preference(self, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
-        if wrong.pairs < self.job.wrong_pairs:
-            return not_measured(
-                f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
-                f"where wrong_pairs asks for {self.job.wrong_pairs}"
-            )
-        return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs)
-
-    def _overconfidence(self, teacher: Sampled, student: Sampled) -> Json:
+    def _overconfidence(self, pair: Pair, teacher: Sampled, student: Sampled) -> tuple[list[list[Answer]] | None, Json]:
+        """The student's answers, and the symptom."""
         task = self.job.task.kind
+        consistency = {"self_consistency": findings.self_consistency(student, teacher, task)}
         try:
-            spellings = [
-                read_spelling(f"{section}.model", reader.tokenizer)
-                for section, reader in (("student", self.pair.student_reader), ("teacher", self.pair.teacher_reader))
-            ]
+            own, teachers = (
+                sure_answers(sampled, task, read_spelling(f"{role.facts.section}.model", reader.tokenizer))
+                for role, reader, sampled in (
+                    (pair.student, pair.student_reader, student),
+                    (pair.teacher, pair.teacher_reader, teacher),
+                )
+            )
         except InputError as error:  # which tokens write the answer is not known then; all else is
-            return not_measured(str(error))
-        return findings.overconfident_hallucination(sure_answers(student, task, spellings[0]), sure_answers(teacher, task, spellings[1]))
-
-
-def _by_prompt(flat: Sequence[Any], sampled: Sampled) -> list[list[Any]]:
-    """One value a completion, regrouped."""
-    values = iter(flat)
-    return [[next(values) for _ in row] for row in sampled.completions_BG]
-
-
-def _texts(sampled: Sampled) -> list[Text]:
-    return [(place, completion.text) for place, completion, _ in sampled.clean()]
-
-
-def _rows(scores: Sequence[float], texts: Sequence[Text], prompts: int) -> list[list[float]]:
-    rows: list[list[float]] = [[] for _ in range(prompts)]
-    for (place, _), score in zip(texts, scores, strict=True):
-        rows[place].append(score)
-    return rows
+            return None, not_measured(str(error)) | consistency
+        return own, findings.overconfident_hallucination(own, teachers) | consistency
 
 
 def _say(found: Json) -> None:

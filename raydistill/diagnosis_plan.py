@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
@@ -31,10 +31,18 @@ class Pair:
     task: Task
     prompts: tuple[Prompt, ...]
     warnings: tuple[str, ...]
+    after: Pair | None = None
+    """The same teacher with the student after distillation."""
 
     @property
     def facts(self) -> list[ModelFacts]:
-        return [self.teacher.facts, self.student.facts]
+        """Of all models."""
+        return [self.teacher.facts, self.student.facts, *([self.after.student.facts] if self.after else [])]
+
+    @property
+    def students(self) -> list[Pair]:
+        """This pair and, where there is one, that of the student after distillation."""
+        return [self, *([self.after] if self.after else [])]
 
     @property
     def same_tokens(self) -> bool:
@@ -48,7 +56,7 @@ class Pair:
         """How many token ids, from 0, the tokenizer has and both models know: the vocabulary over which they are compared."""
         from raydistill.models.text import id_count
 
-        return min(id_count(self.teacher_reader.tokenizer), *(facts.embedding_rows for facts in self.facts))
+        return min(id_count(self.teacher_reader.tokenizer), *(role.facts.embedding_rows for role in (self.teacher, self.student)))
 
 
 def check(job: Diagnose) -> Pair:
@@ -62,7 +70,7 @@ def check(job: Diagnose) -> Pair:
 def check_without_room(job: Diagnose) -> Pair:
     """The models and the task, wherever they are to be measured. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    roles = [_role(section, job) for section in ("teacher", "student")]
+    roles = [_role(section, job) for section in ("teacher", "student", *(["after"] if job.after else []))]
     readers = [make_reader(role.facts, role.config) for role in roles]
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
@@ -72,8 +80,14 @@ def check_without_room(job: Diagnose) -> Pair:
         limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
         require_readable(role.facts.section, reader, texts)
-    warnings = [warning for role in roles for warning in role.facts.warnings] + check_ends(roles[0].facts, [roles[1].facts])
-    return Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), (*warnings, *task_warnings(task)))
+    teacher, *students = roles
+    warnings = [warning for role in roles for warning in role.facts.warnings]
+    warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task)]
+    pairs = [
+        Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings))
+        for student, reader in zip(students, readers[1:], strict=True)
+    ]
+    return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
 
 
 def _role(section: str, job: Diagnose) -> Role:
@@ -96,17 +110,20 @@ def _require_pairs(job: Diagnose, prompts: int) -> None:
 def parts(job: Diagnose, pair: Pair) -> list[Part]:
     """The processes of a diagnosis; engines are gone before scorers start, and are counted with them all the same."""
     width = BYTES[job.dtype]
-    both = [facts.parameters for facts in pair.facts]
-    engine = (VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES) + width * max(both) + job.rollout.kv_cache_mib * 2**20
-    one = TORCH_BYTES + width * max(both)
+    largest = max(facts.parameters for facts in pair.facts)
+    same = [one for one in pair.students if one.same_tokens]
+    engine = (VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES) + width * largest + job.rollout.kv_cache_mib * 2**20
+    one = TORCH_BYTES + width * largest
     cpus, gpus = job.scorer.cpus, job.scorer.gpus
     kinds = [
         Part("rollout", job.rollout.workers, job.rollout.cpus, job.rollout.gpus, engine, "samples, teacher then student", "rollout"),
         Part("scorer", 2, cpus, gpus, one, "teacher and student, say how likely they find a text", "rollout"),
         Part("verifier", job.verifier.workers, 0, 0, _VERIFIER_BYTES, "checks answers", None),
     ]
-    if pair.same_tokens:
-        kinds.append(Part("comparer", 1, cpus, gpus, TORCH_BYTES + width * sum(both), "both models, compared token by token", "rollout"))
+    compared = [one.teacher.facts.parameters + one.student.facts.parameters * (2 if job.gradient_probe else 1) for one in same]
+    if compared:
+        size = TORCH_BYTES + width * max(compared)
+        kinds.append(Part("comparer", 1, cpus, gpus, size, "both models, compared token by token", "rollout"))
     return kinds
 
 
@@ -121,7 +138,7 @@ def show(job: Diagnose, pair: Pair, folder: Path) -> None:
     console.print(actor_table(kinds))
     samples = f"{job.evaluation.teacher_samples} completions of the teacher and {job.evaluation.student_samples} of the student"
     console.print(f"{totals(kinds)}; {len(pair.prompts)} prompts of {job.evaluation.split}, {samples} each", highlight=False)
-    if not pair.same_tokens:
+    if not all(one.same_tokens for one in pair.students):
         console.print("the tokenizers differ: tail noise and off-policy instability will not be measured", highlight=False)
     for warning in pair.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)

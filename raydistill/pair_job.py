@@ -6,15 +6,15 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.crew import scorer_spec
-from raydistill.diagnose.comparer import ComparerActor, TraceDivergence
+from raydistill.diagnose.comparer import ComparerActor
 from raydistill.diagnose.findings import Json
+from raydistill.diagnose.hands import Ask, Texts
 from raydistill.diagnosis import Diagnosis, DiagnosisFolder
 from raydistill.diagnosis_plan import Pair, check_without_room
 from raydistill.evaluate.measure import Generate
@@ -22,7 +22,7 @@ from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.progress import Console
 from raydistill.rollout.engine import EngineSpec
-from raydistill.scoring.score import Scorer, SequenceScore
+from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 
 
 @dataclass(frozen=True)
@@ -38,45 +38,51 @@ class PairJob:
     def run(self, threads: int = 1) -> Json:
         """What is found, as in diagnosis.json; read back where it is there already. Raises InputError or RunError."""
         if not self.out.exists():
-            folder = _Folder(self.out.parent, self.diagnose.seed, self.completions)
-            found = _Here(self.diagnose, check_without_room(self.diagnose), folder, threads).run()
+            folder = _Folder(self.out.parent, self.diagnose.seed, self.out, self.completions)
+            pair = check_without_room(self.diagnose)
+            found = Diagnosis(self.diagnose, pair, folder, Console(io.StringIO()), _Here(self.diagnose, threads)).run()
             write_whole(self.out, json.dumps(found, allow_nan=False))
         return json.loads(self.out.read_text())
 
 
 @dataclass(frozen=True)
 class _Folder(DiagnosisFolder):
+    out: Path
     paths: tuple[Path, Path]
+
+    @property
+    def seconds(self) -> Path:
+        return self.root / "seconds" / self.out.name
 
     def completions(self, section: str) -> Path:
         return self.paths[("teacher", "student").index(section)]
 
 
-class _Here(Diagnosis):
+class _Here:
     """Everything in this process, with a GPU where one is visible; for models that a student's process has room for."""
 
-    def __init__(self, job: Diagnose, pair: Pair, folder: DiagnosisFolder, threads: int) -> None:
-        super().__init__(job, pair, folder, Console(io.StringIO()))
-        self._threads = threads
+    def __init__(self, job: Diagnose, threads: int) -> None:
+        self._job, self._threads = job, threads
 
     @contextmanager
-    def _engines(self, role: Role) -> Iterator[Generate]:
+    def engines(self, role: Role) -> Iterator[Generate]:
         import torch
 
         from raydistill.rollout.transformers_engine import TransformersEngine
 
-        context = self.job.rollout.max_model_len
-        model, gpu = role.config.model, torch.cuda.is_available()
-        engine = TransformersEngine(EngineSpec("transformers", model, context, dtype=self.job.dtype, threads=self._threads, gpu=gpu))
+        context, gpu = self._job.rollout.max_model_len, torch.cuda.is_available()
+        spec = EngineSpec("transformers", role.config.model, context, dtype=self._job.dtype, threads=self._threads, gpu=gpu)
+        engine = TransformersEngine(spec)
         yield partial(engine.generate, version=engine.weights_version)
 
-    def _compare(self, asked: Sequence[tuple[Any, ...]]) -> list[list[TraceDivergence]]:
-        comparer = ComparerActor(self._spec(self.pair.teacher), self._spec(self.pair.student))
-        return [comparer.compare(*one) for one in asked]
+    @contextmanager
+    def comparer(self, pair: Pair) -> Iterator[Ask]:
+        comparer = ComparerActor(*map(self._spec, (pair.teacher, pair.student)))
+        yield lambda asked: [getattr(comparer, method)(*arguments) for method, arguments in asked]
 
-    def _score(self, asked: Sequence[tuple[list[str], list[str]]]) -> list[list[SequenceScore]]:
-        scores = []
-        for role in (self.pair.teacher, self.pair.student):
-            scorer = Scorer(scorer_spec(role.config, self.job.scorer, self.job.dtype))
-            scores += [scorer.score(*one) for one in asked]
-        return scores
+    def score(self, pair: Pair, asked: Sequence[Texts]) -> list[list[SequenceScore]]:
+        scorers = (Scorer(self._spec(role)) for role in (pair.teacher, pair.student))
+        return [scorer.score(*one) for scorer in scorers for one in asked]
+
+    def _spec(self, role: Role) -> ScorerSpec:
+        return replace(scorer_spec(role.config, self._job.scorer, self._job.dtype), threads=self._threads)

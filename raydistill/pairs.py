@@ -84,6 +84,7 @@ class Pairs:
             teacher=self._teacher.model_copy(update={"model": teacher}),
             student=self._student.model_copy(update={"model": student}),
             wrong_pairs=diagnosis.wrong_pairs,
+            gradient_probe=None,
             max_new_tokens=run.calibration.max_new_tokens,
             dtype=run.learner.dtype,
             rollout=run.rollout,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from raydistill.config.base import PositiveInt
+from raydistill.config.base import PositiveInt, Strict
 from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Job
 from raydistill.config.students import EvaluationConfig
-from raydistill.config.track import TrackConfig
 
 
 class DiagnoseEvaluation(EvaluationConfig):
@@ -19,6 +18,17 @@ class DiagnoseEvaluation(EvaluationConfig):
 
     split: Literal["tune", "report"] = "tune"
     """Prompts to measure on."""
+
+
+class GradientProbeConfig(Strict):
+    """How much the length of the gradient varies, on texts of the teacher and on the student's own; nothing is trained."""
+
+    batches: Annotated[int, Field(ge=3)] = 16
+    """Micro-batches of either's completions, of the same prompts; fewer where there are fewer prompts."""
+    completions: PositiveInt = 4
+    """Completions of a micro-batch, of different prompts."""
+    micro_batch_tokens: PositiveInt = 512
+    """Tokens, padding included, in one forward and backward pass."""
 
 
 class Diagnose(Job):
@@ -30,13 +40,15 @@ class Diagnose(Job):
     """The model to distil from."""
     student: ModelConfig
     """The model that learns, or has learnt, from it."""
+    after: ModelConfig | None = None
+    """The student after distillation, to be set beside `student`, which is then the one before it; none if missing."""
     evaluation: DiagnoseEvaluation = DiagnoseEvaluation()
     """Prompts, and completions of each by the teacher and by the student."""
-    track: TrackConfig = TrackConfig(uri=None)
-    """A diagnosis is not recorded in MLflow: `uri` must stay null."""
     wrong_pairs: PositiveInt = 200
     """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
     traces are corrupted."""
+    gradient_probe: GradientProbeConfig | None = GradientProbeConfig()
+    """Gradients to measure where the models have one tokenizer; null for none."""
     max_new_tokens: PositiveInt = 32
     """Tokens at which a completion is cut off."""
     dtype: Dtype = "float32"
@@ -48,8 +60,6 @@ class Diagnose(Job):
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Diagnose:
-        if self.track.uri is not None:
-            raise ValueError("track.uri: a diagnosis is not recorded in MLflow; drop it")
         if self.max_new_tokens >= self.rollout.max_model_len:
             raise ValueError(
                 f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "

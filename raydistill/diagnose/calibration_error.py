@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raydistill.evaluate.intervals import Estimate
-from raydistill.evaluate.ratios import ratio_estimate
+from raydistill.evaluate.ratios import difference_of_ratios, ratio_estimate
 
 BINS = 10
 
@@ -55,10 +55,24 @@ def calibration_error(answers_BG: Sequence[Sequence[Answer]], bins: int = BINS) 
     The interval clusters by prompt and takes it as given on which side of its accuracy each bin's confidence lies. Noise alone keeps the
     error above 0: see `noise_floor`. Raises ValueError without an answer.
     """
+    return ratio_estimate(*_excess(answers_BG, bins))
+
+
+def calibration_error_difference(
+    first_BG: Sequence[Sequence[Answer]], second_BG: Sequence[Sequence[Answer]], bins: int = BINS
+) -> Estimate | None:
+    """That of `first_BG` minus that of `second_BG`, paired by prompt; None where either has no answer."""
+    if not any(first_BG) or not any(second_BG):
+        return None
+    return difference_of_ratios(_excess(first_BG, bins), _excess(second_BG, bins))
+
+
+def _excess(answers_BG: Sequence[Sequence[Answer]], bins: int) -> tuple[list[float], list[int]]:
+    """By prompt, what its answers add to the sum of |confidence - accuracy| over bins, and how many they are."""
     bins_of = reliability([answer for row in answers_BG for answer in row], bins)
     signs = {round(one.low * bins): math.copysign(1, one.confidence - one.accuracy) for one in bins_of}
     excess = [sum(signs[_bin(answer, bins)] * (answer.confidence - answer.right) for answer in row) for row in answers_BG]
-    return ratio_estimate(excess, [len(row) for row in answers_BG])
+    return excess, [len(row) for row in answers_BG]
 
 
 def noise_floor(answers_N: Sequence[Answer], bins: int = BINS) -> float:
@@ -74,8 +88,20 @@ def noise_floor(answers_N: Sequence[Answer], bins: int = BINS) -> float:
 
 def confidence_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> Estimate | None:
     """Mean confidence of the wrong answers, clustered by prompt; None where all are right."""
+    sums, counts = _wrong(answers_BG)
+    return ratio_estimate(sums, counts) if any(counts) else None
+
+
+def confidence_when_wrong_difference(first_BG: Sequence[Sequence[Answer]], second_BG: Sequence[Sequence[Answer]]) -> Estimate | None:
+    """That of `first_BG` minus that of `second_BG`, paired by prompt; None where either has no wrong answer."""
+    first, second = _wrong(first_BG), _wrong(second_BG)
+    return difference_of_ratios(first, second) if any(first[1]) and any(second[1]) else None
+
+
+def _wrong(answers_BG: Sequence[Sequence[Answer]]) -> tuple[list[float], list[int]]:
+    """By prompt, the sum of the confidences in wrong answers, and how many they are."""
     wrong_BG = [[answer.confidence for answer in row if not answer.right] for row in answers_BG]
-    return ratio_estimate([sum(row) for row in wrong_BG], [len(row) for row in wrong_BG]) if any(wrong_BG) else None
+    return [sum(row) for row in wrong_BG], [len(row) for row in wrong_BG]
 
 
 def _bin(answer: Answer, bins: int) -> int:

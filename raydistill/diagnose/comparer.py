@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from raydistill.cluster import placement
+from raydistill.diagnose.frequency import CLASSES
 from raydistill.diagnose.tail_noise import kl_at_k
+from raydistill.diagnose.tail_tokens import TailSums
 from raydistill.environment import process_environment
 from raydistill.models.load import load_model
 from raydistill.scoring.forward import Forward, Pair
@@ -26,6 +28,8 @@ _CHUNK_ELEMENTS = 2**21
 """Log-probabilities of one model that are held at once: 16 MiB in double, of which some ten are needed."""
 BINS = 16
 """Places within a completion are told apart by so many bins."""
+HEAVIEST = 20
+"""Tokens of the tail that are named."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,19 @@ class TraceDivergence:
     forward_by_bin: tuple[float, ...]
     """KL(teacher || student) by place in the completion."""
     tokens_by_bin: tuple[int, ...]
+    renormalised: tuple[float, ...] = ()
+    """KL(teacher || student) renormalised over the teacher's top k, for each k of the tail that was asked for."""
+    beyond_by_class: tuple[tuple[float, ...], ...] = ()
+    """For each of these k, what the tokens of each of `frequency.CLASSES` contribute to KL(teacher || student) beyond it."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What lies beyond k = `ks`, over all traces."""
+
+    ks: tuple[int, ...]
+    heaviest: tuple[tuple[tuple[int, float], ...], ...]
+    """For each k the tokens that contribute most to KL(teacher || student) beyond it: ids, and nats summed over all positions."""
 
 
 class TwoModels:
@@ -47,32 +64,45 @@ class TwoModels:
 
     def __init__(self, teacher: PreTrainedModel, student: PreTrainedModel, batch_tokens: int) -> None:
         self._teacher, self._student = Forward(teacher, batch_tokens), Forward(student, batch_tokens)
+        self.device = teacher.device
 
-    def divergences(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def divergences(
+        self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int], tail: TailSums | None = None
+    ) -> list[tuple[np.ndarray, ...]]:
         """KL@k in both directions, (T, K) each, at the completion's tokens, for each pair of prompt and completion.
 
         `student` has the same completions after the prompt as the student reads it. The largest k is the vocabulary: what models have
-        beyond it, both leave out. Raises RunError for a pair that does not fit a context.
+        beyond it, both leave out. With `tail`, which sums over tokens, also what its `add` returns for each token of the completion.
+        Raises RunError for a pair that does not fit a context.
         """
-        found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, len(ks))), np.zeros((0, len(ks))))] * len(teacher)
+        found = [self._nothing(ks, tail)] * len(teacher)
         for batch in self._teacher.batches(teacher):
             for index in batch:
                 self._student.require_length(len(student[index][0]) + len(student[index][1]) - 1)
-            chunks = list(self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks))
+            chunks = list(self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks, tail))
             ends = np.cumsum([len(teacher[index][1]) for index in batch])[:-1]
-            both = [np.split(torch.cat(parts).cpu().numpy(), ends) for parts in zip(*chunks, strict=True)]
-            for index, forward_TK, reverse_TK in zip(batch, *both, strict=True):
-                found[index] = (forward_TK, reverse_TK)
+            columns = [np.split(torch.cat(parts).cpu().numpy(), ends) for parts in zip(*chunks, strict=True)]
+            for index, *arrays in zip(batch, *columns, strict=True):
+                found[index] = tuple(arrays)
         return found
 
+    @staticmethod
+    def _nothing(ks: Sequence[int], tail: TailSums | None) -> tuple[np.ndarray, ...]:
+        """Of a completion without a token."""
+        both = (np.zeros((0, len(ks))), np.zeros((0, len(ks))))
+        return both if tail is None else (*both, np.zeros((0, len(tail.ks))), np.zeros((0, len(tail.ks), tail.classes)))
+
     @torch.inference_mode()
-    def _chunks(self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _chunks(
+        self, teacher: Sequence[Pair], student: Sequence[Pair], ks: Sequence[int], tail: TailSums | None
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Positions a few at a time, so that memory does not grow with positions x vocabulary."""
         theirs_PD, own_PD = self._teacher.hidden(teacher), self._student.hidden(student)
         step = max(1, _CHUNK_ELEMENTS // max(ks))
         for start in range(0, len(theirs_PD), step):
             part = slice(start, start + step)
-            yield kl_at_k(_logprobs(self._teacher, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks)), ks)
+            teacher_PV, student_PV = _logprobs(self._teacher, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks))
+            yield (*kl_at_k(teacher_PV, student_PV, ks), *(tail.add(teacher_PV, student_PV) if tail else ()))
 
 
 def _logprobs(model: Forward, hidden_PD: torch.Tensor, vocabulary: int) -> torch.Tensor:
@@ -93,8 +123,8 @@ class ComparerActor:
     def __init__(self, teacher: ScorerSpec, student: ScorerSpec) -> None:
         torch.set_num_threads(teacher.threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        first, second = (load_model(spec.model, spec.dtype).to(device) for spec in (teacher, student))  # type: ignore[arg-type]
-        self._models = TwoModels(first, second, teacher.batch_tokens)
+        self._teacher, self._student = (load_model(spec.model, spec.dtype).to(device) for spec in (teacher, student))  # type: ignore[arg-type]
+        self._models = TwoModels(self._teacher, self._student, teacher.batch_tokens)
 
     def compare(
         self,
@@ -106,12 +136,57 @@ class ComparerActor:
     ) -> list[TraceDivergence]:
         """How far the models are apart along each completion."""
         first, second = (list(zip(prompts, completions, strict=True)) for prompts in (teacher_prompts, student_prompts))
-        return [_summary(forward_TK, reverse_TK, bin_width) for forward_TK, reverse_TK in self._models.divergences(first, second, ks)]
+        return [_summary(bin_width, *arrays) for arrays in self._models.divergences(first, second, ks)]
+
+    def compare_with_tail(
+        self,
+        teacher_prompts: Sequence[Sequence[int]],
+        student_prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        ks: Sequence[int],
+        bin_width: int,
+        tail_ks: Sequence[int],
+        class_V: np.ndarray,
+    ) -> tuple[list[TraceDivergence], Tail]:
+        """Likewise, with what lies beyond each of `tail_ks`, as `tail_parts` takes them, by class of token and by token."""
+        first, second = (list(zip(prompts, completions, strict=True)) for prompts in (teacher_prompts, student_prompts))
+        tail = TailSums(tail_ks, torch.tensor(class_V, device=self._models.device), len(CLASSES))
+        traces = [_summary(bin_width, *arrays) for arrays in self._models.divergences(first, second, ks, tail)]
+        return traces, Tail(tail.ks, tail.heaviest(HEAVIEST))
+
+    def gradient_norms(
+        self,
+        teacher_prompts: Sequence[Sequence[int]],
+        student_prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        batch: int,
+        micro_batch_tokens: int,
+    ) -> list[float]:
+        """Of each `batch` completions, one after another, as `gradient_probe.gradient_norms` has it; a rest is left out."""
+        from raydistill.diagnose.gradient_probe import gradient_norms
+        from raydistill.students.data import Encoded
+        from raydistill.students.distil import TracePair
+
+        pairs = [
+            TracePair(Encoded(tuple(own), tuple(ids)), Encoded(tuple(theirs), tuple(ids)))
+            for theirs, own, ids in zip(teacher_prompts, student_prompts, completions, strict=True)
+        ]
+        batches = [pairs[start : start + batch] for start in range(0, len(pairs) - batch + 1, batch)]
+        return gradient_norms(self._student, self._teacher, batches, micro_batch_tokens)
 
 
-def _summary(forward_TK: np.ndarray, reverse_TK: np.ndarray, bin_width: int) -> TraceDivergence:
+def _summary(
+    bin_width: int,
+    forward_TK: np.ndarray,
+    reverse_TK: np.ndarray,
+    renormalised_TK: np.ndarray | None = None,
+    by_class_TKC: np.ndarray | None = None,
+) -> TraceDivergence:
     sums, counts = by_bin(forward_TK[:, -1], bin_width)
-    return TraceDivergence(len(forward_TK), tuple(forward_TK.sum(0).tolist()), tuple(reverse_TK.sum(0).tolist()), sums, counts)
+    renormalised = () if renormalised_TK is None else tuple(renormalised_TK.sum(0).tolist())
+    by_class = () if by_class_TKC is None else tuple(map(tuple, by_class_TKC.sum(0).tolist()))
+    forward, reverse = (tuple(each.sum(0).tolist()) for each in (forward_TK, reverse_TK))
+    return TraceDivergence(len(forward_TK), forward, reverse, sums, counts, renormalised, by_class)
 
 
 def start_comparer(teacher: ScorerSpec, student: ScorerSpec, num_cpus: float, num_gpus: float) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, reliability
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.degradation import compression_ratio, distinct_share, is_invalid_utf8, repeated_share
+from raydistill.diagnose.gradient_noise import spread, variance_ratio
 from raydistill.diagnose.preference import Rivals, auc, paired_rate
 from raydistill.diagnose.sampled import Sampled
+from raydistill.diagnose.self_consistency import votes
 from raydistill.diagnose.tail_noise import NO_KL, SHARES, share_beyond
 from raydistill.evaluate.intervals import Estimate, mean_estimate, paired_difference
 from raydistill.evaluate.ratios import ratio_estimate, ratio_of_ratios
@@ -38,7 +40,7 @@ def score(sampled: Sampled) -> Json:
 
 # --- traps
 
-_KL = (0.0, float("inf"))
+KL_BOUNDS = (0.0, float("inf"))
 
 
 def tail_noise(rows: Rows, ks: Sequence[int]) -> Json:
@@ -50,7 +52,7 @@ def tail_noise(rows: Rows, ks: Sequence[int]) -> Json:
         "vocabulary": ks[-1],
         "share_beyond": {"forward": shares, "reverse": {str(k): _share(rows, ks, k, "reverse") for k in SHARES}},
         "curve": {
-            direction: [{"k": k} | figure(_per_token(rows, direction, place), "nats a token", 0.0, _KL) for place, k in enumerate(ks)]
+            direction: [{"k": k} | figure(_per_token(rows, direction, place), "nats a token", 0.0, KL_BOUNDS) for place, k in enumerate(ks)]
             for direction in ("forward", "reverse")
         },
     }
@@ -74,12 +76,29 @@ def off_policy_instability(on_teacher: Rows, on_student: Rows, bin_width: int) -
     pairs = [(a, b) for a, b in zip(on_teacher, on_student, strict=True) if _tokens(a) and _tokens(b)]
     teachers, students = [a for a, _ in pairs], [b for _, b in pairs]
     parts = {"teacher_prefixes": _per_token(teachers, "forward", places), "student_prefixes": _per_token(students, "forward", places)}
-    found = {name: figure(estimate, "nats a token", 0.0, _KL) for name, estimate in parts.items()}
+    found = {name: figure(estimate, "nats a token", 0.0, KL_BOUNDS) for name, estimate in parts.items()}
     if min(estimate.mean for estimate in parts.values()) < NO_KL:
         return not_measured("KL(teacher || student) is about 0: the models agree") | found
     ratio = ratio_of_ratios(_ratio_of(students, places), _ratio_of(teachers, places))
     by_place = {"teacher_prefixes": _by_place(teachers, bin_width), "student_prefixes": _by_place(students, bin_width)}
     return figure(ratio, "ratio", 1.0) | found | {"by_position": by_place}
+
+
+def gradient_noise(on_teacher: Sequence[float], on_student: Sequence[float]) -> Json:
+    """Variance of the gradient norm on the student's own prefixes over that on the teacher's. n counts micro-batches."""
+    ratio = variance_ratio(on_student, on_teacher)
+    value = figure(ratio, "ratio of variances", 1.0) if ratio else not_measured("the gradient's length does not vary")
+    return value | {"teacher_prefixes": _spread(on_teacher), "student_prefixes": _spread(on_student)}
+
+
+def _spread(norms: Sequence[float]) -> Json:
+    found, n = spread(norms), len(norms)
+    return {
+        "mean": figure(found.mean, "length of the gradient", 0.0, KL_BOUNDS),
+        "variance": {"value": found.variance, "unit": "squared length", "ci95": None, "n": n},
+        "variation": {"value": found.variation, "unit": "deviation / mean", "ci95": None, "n": n},
+        "norms": list(norms),
+    }
 
 
 def gap(teacher: Json, student: Json, preference: Json) -> Json:
@@ -123,6 +142,26 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
         "confidence_when_wrong": figure(wrong, "probability", None, (0, 1)) if wrong else not_measured("no answer is wrong"),
         "answers": len(flat),
         "bins": [asdict(one) for one in reliability(flat)],
+    }
+
+
+def self_consistency(student: Sampled, teacher: Sampled, task: str) -> Json:
+    """Of both, over as many completions of each prompt: the majority's share as a confidence, beside that by token probabilities."""
+    samples = min(len(row) for sampled in (student, teacher) for row in sampled.completions_BG)
+    return {"samples": samples} | {name: _consistency(one, task, samples) for name, one in (("student", student), ("teacher", teacher))}
+
+
+def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
+    found = [one for one in votes(sampled, task, samples) if one is not None]
+    if not found:
+        return not_measured(f"no prompt has two answers among {samples} completions")
+    answers = [one.as_answer for one in found]
+    return {
+        "calibration_error": figure(calibration_error([[one] for one in answers]), "probability", noise_floor(answers), (0, 1)),
+        "majority_share": figure(mean_estimate([one.confidence for one in answers]), "probability", None, (0, 1)),
+        "majority_right": figure(mean_estimate([float(one.right) for one in answers]), "share right", None, (0, 1)),
+        "entropy": figure(mean_estimate([one.entropy for one in found]), "nats a prompt", 0.0, KL_BOUNDS),
+        "bins": [asdict(one) for one in reliability(answers)],
     }
 
 
@@ -182,6 +221,8 @@ def _by_place(rows: Rows, bin_width: int) -> list[Json]:
         tokens = [sum(one.tokens_by_bin[place] for one in row) for row in rows]
         if any(tokens):
             found.append(
-                {"position": place * bin_width} | figure(ratio_estimate(sums, tokens), "nats a token", 0.0, _KL) | {"tokens": sum(tokens)}
+                {"position": place * bin_width}
+                | figure(ratio_estimate(sums, tokens), "nats a token", 0.0, KL_BOUNDS)
+                | {"tokens": sum(tokens)}
             )
     return found

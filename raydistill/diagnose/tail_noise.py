@@ -23,6 +23,11 @@ def sizes(vocabulary: int) -> tuple[int, ...]:
     return (*(k for k in LADDER if k < vocabulary), vocabulary)
 
 
+def tail_sizes(vocabulary: int) -> tuple[int, ...]:
+    """Those of SHARES that leave a tail."""
+    return tuple(k for k in SHARES if k < vocabulary)
+
+
 def kl_at_k(teacher_PV: Tensor, student_PV: Tensor, ks: Sequence[int]) -> tuple[Tensor, Tensor]:
     """KL@k of KL(teacher || student) and of KL(student || teacher), in nats, (P, K) each, from normalised log-probabilities in double.
 
@@ -37,8 +42,8 @@ def kl_at_k(teacher_PV: Tensor, student_PV: Tensor, ks: Sequence[int]) -> tuple[
     order_PM = teacher_PV.topk(most).indices
     pairs = [(_top(own_PV, order_PM), own_PV) for own_PV in (teacher_PV, student_PV)]
     (teacher, teacher_PV), (student, student_PV) = pairs
-    forward = [_merged(teacher, student, k) if k < vocabulary else _terms(teacher_PV, student_PV).sum(-1) for k in ks]
-    reverse = [_merged(student, teacher, k) if k < vocabulary else _terms(student_PV, teacher_PV).sum(-1) for k in ks]
+    forward = [_merged(teacher, student, k) if k < vocabulary else terms(teacher_PV, student_PV).sum(-1) for k in ks]
+    reverse = [_merged(student, teacher, k) if k < vocabulary else terms(student_PV, teacher_PV).sum(-1) for k in ks]
     return torch.stack(forward, -1).clamp_min(0), torch.stack(reverse, -1).clamp_min(0)
 
 
@@ -59,9 +64,9 @@ def _top(own_PV: Tensor, order_PM: Tensor) -> tuple[Tensor, Tensor]:
 
 def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], k: int) -> Tensor:
     (first_PM, first_tails), (second_PM, second_tails) = first, second
-    return _terms(first_PM[:, :k], second_PM[:, :k]).sum(-1) + _terms(first_tails[:, k], second_tails[:, k])
+    return terms(first_PM[:, :k], second_PM[:, :k]).sum(-1) + terms(first_tails[:, k], second_tails[:, k])
 
 
-def _terms(first: Tensor, second: Tensor) -> Tensor:
+def terms(first: Tensor, second: Tensor) -> Tensor:
     """p log(p / q), 0 where p is 0."""
     return torch.where(first == -torch.inf, 0.0, first.exp() * (first - second))

@@ -17,8 +17,14 @@ TITLES = {
     "self_correction_collapse": "Self-correction collapse",
     "local_decoding_degradation": "Local decoding degradation",
 }
-_REPEATS = 0.01
-"""Share of 4-grams that a student has to repeat beyond its teacher to be told so: with many prompts less is sure, and means nothing."""
+_BY = {"overconfident_hallucination": 0.05, "local_decoding_degradation": 0.01}
+"""By how much a symptom must surely exceed its reference to be named: with many prompts less is sure, and means nothing."""
+_DIFFERENCES = {
+    "score": "score",
+    "calibration_error": "calibration error",
+    "confidence_when_wrong": "confidence on wrong answers",
+    "repeated": "repeated 4-grams",
+}
 _LITTLE_BEYOND = 0.05
 """A top k that leaves less of the KL than this is large enough."""
 _FAR = 3.0
@@ -36,7 +42,8 @@ def verdict(diagnosis: Json) -> list[str]:
     """Sentences: the trap that dominates, what to try against it, and what symptoms there are."""
     traps = diagnosis["traps"]
     worst = dominant(traps)
-    return [*_about_the_worst(traps, worst), *_about_wrong_traces(traps["gap"]), *_about_symptoms(diagnosis["symptoms"])]
+    about = [*_about_the_worst(traps, worst), *_about_wrong_traces(traps["gap"]), *_about_symptoms(diagnosis["symptoms"])]
+    return [*about, *(_about_the_student_after(diagnosis["after"]) if "after" in diagnosis else ())]
 
 
 def figure_in_words(figure: Json) -> str:
@@ -45,8 +52,13 @@ def figure_in_words(figure: Json) -> str:
         return f"not measured: {figure['not measured']}"
     if figure["value"] is None:
         return "undefined: the KL is about 0"
-    bounds = "" if figure["ci95"] is None else " [{:.3f}, {:.3f}]".format(*figure["ci95"])
-    return f"{figure['value']:.3f}{bounds} {figure['unit']}"
+    bounds = "" if figure["ci95"] is None else f" [{', '.join(map(_number, figure['ci95']))}]"
+    return f"{_number(figure['value'])}{bounds} {figure['unit']}"
+
+
+def _number(value: float) -> str:
+    """Three places; of what would be 0.000 without being 0, the size."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.0e}"
 
 
 def _surely(figure: Json) -> float:
@@ -66,7 +78,12 @@ def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
 def _against_tail_noise(traps: Json) -> str:
     curve = [(row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"]]
     enough, kept = next((k, value / curve[-1][1]) for k, value in curve if value >= (1 - _LITTLE_BEYOND) * curve[-1][1])
-    return f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
+    advice = f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
+    losses = {row["k"]: row for row in traps["tail_noise"].get("losses", [])}
+    if enough not in losses:
+        return advice
+    seen = figure_in_words(losses[enough]["renormalised"])
+    return f"{advice} Keep the bucket for the tail: renormalised over the top {enough} the KL would be {seen}."
 
 
 def _against_instability(traps: Json) -> str:
@@ -92,11 +109,23 @@ def _about_wrong_traces(gap: Json) -> Iterator[str]:
 
 def _about_symptoms(symptoms: Json) -> Iterator[str]:
     calibration = symptoms["overconfident_hallucination"]
-    if _surely(calibration) > (calibration.get("reference") or 0) and calibration.get("value") is not None:
+    if _surely(calibration) > (calibration.get("reference") or 0) + _BY["overconfident_hallucination"]:
         wrong = figure_in_words(calibration["student"]["confidence_when_wrong"])
         yield (
             f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
             f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
         )
-    if _surely(symptoms["local_decoding_degradation"]) > _REPEATS:
+    if _surely(symptoms["local_decoding_degradation"]) > _BY["local_decoding_degradation"]:
         yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."
+
+
+def _about_the_student_after(after: Json) -> Iterator[str]:
+    """What distillation has surely changed, then its traps and symptoms."""
+    changed = [
+        f"{name} by {figure_in_words(after['differences'][key])}"
+        for key, name in _DIFFERENCES.items()
+        if (bounds := after["differences"][key].get("ci95")) and not bounds[0] <= 0 <= bounds[1]
+    ]
+    yield f"Distillation changed {'; '.join(changed)}." if changed else "Distillation surely changed neither score nor symptoms."
+    for sentence in verdict({name: after[name] for name in ("traps", "symptoms")}):
+        yield f"After distillation: {sentence}"

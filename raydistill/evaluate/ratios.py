@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from raydistill.evaluate.intervals import Estimate, mean_estimate
+from raydistill.evaluate.intervals import Estimate, mean_estimate, paired_difference
 
 
 def ratio_estimate(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
@@ -30,14 +30,29 @@ def ratio_of_ratios(first: tuple[Sequence[float], Sequence[float]], second: tupl
     return Estimate(math.exp(log.mean), None if log.ci95 is None else (math.exp(log.ci95[0]), math.exp(log.ci95[1])), log.n)
 
 
+def difference_of_ratios(first: tuple[Sequence[float], Sequence[float]], second: tuple[Sequence[float], Sequence[float]]) -> Estimate:
+    """The first of two such ratios over the same units, each given as (numerators, denominators), minus the second.
+
+    A unit that is in one of them only counts there. Raises ValueError where a ratio has no positive denominator, one is negative, or the
+    lengths differ.
+    """
+    used = [place for place, pair in enumerate(zip(first[1], second[1], strict=True)) if any(pair)]
+    own, other = (_around([(numerators[at], denominators[at]) for at in used]) for numerators, denominators in (first, second))
+    return paired_difference(own, other)
+
+
 def _linearised(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """One value a unit, whose mean is the ratio and whose spread is that of the ratio."""
-    if any(denominator < 0 for denominator in denominators):
+    """One value a unit with a positive denominator, whose mean is the ratio and whose spread is that of the ratio."""
+    return _around([(a, b) for a, b in zip(numerators, denominators, strict=True) if b != 0])
+
+
+def _around(units: Sequence[tuple[float, float]]) -> list[float]:
+    """Likewise, for each unit: one whose denominator is 0 adds nothing to the spread."""
+    if any(denominator < 0 for _, denominator in units):
         raise ValueError("a denominator is negative")
-    units = [(a, b) for a, b in zip(numerators, denominators, strict=True) if b > 0]
-    if not units:
+    mean = math.fsum(b for _, b in units) / max(1, len(units))
+    if not mean:
         raise ValueError("a ratio without a positive denominator")
-    mean = math.fsum(b for _, b in units) / len(units)
     ratio = math.fsum(a for a, _ in units) / len(units) / mean
     return [ratio + (a - ratio * b) / mean for a, b in units]
 

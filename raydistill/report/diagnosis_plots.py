@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LOOKS: tuple[dict[str, Any], dict[str, Any]] = ({"color": BLUE, "ls": "-", "marker": "o"}, {"color": ORANGE, "ls": "--", "marker": "s"})
+_BARS = {"never": (INK, ""), "rare": (ORANGE, "///"), "common": (BLUE, "...")}
 _SIZE = (8.2, 3.2)
 
 
@@ -54,8 +55,43 @@ def by_position_svg(by_position: Json) -> str:
         )
 
 
-def reliability_svg(student: Sequence[Json], teacher: Sequence[Json]) -> str:
-    """Share of right answers over confidence; numbers are answers in the bin."""
+def frequency_svg(by_frequency: Json) -> str:
+    """Shares of the KL beyond each k, by how often tokens are written: bars that are told apart by their hatching."""
+    with drawing():
+        figure = new_figure(_SIZE[0], 2.8)
+        axes = figure.subplots()
+        places = range(len(by_frequency))
+        for at, (name, (colour, hatch)) in enumerate(_BARS.items()):
+            ones = [classes[name] for classes in by_frequency.values()]
+            xs = [place + (at - 1) * 0.27 for place in places]
+            axes.bar(xs, [one["value"] for one in ones], 0.25, color="white", edgecolor=colour, hatch=hatch, label=name)
+            _error_bars(axes, xs, ones)
+        axes.set_xticks(list(places), [f"beyond k = {k}" for k in by_frequency])
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("share of the KL")
+        above(axes, columns=3)
+        return to_svg(figure, "Share of the KL beyond k of tokens that the teacher writes never, rarely and often, with 95 % intervals")
+
+
+def gradients_svg(on_teacher: Sequence[float], on_student: Sequence[float]) -> str:
+    """The gradient's length for each micro-batch, in order of length."""
+    with drawing():
+        figure = new_figure(_SIZE[0], 2.8)
+        axes = figure.subplots()
+        labels = {"on the teacher's texts": on_teacher, "on the student's own": on_student}
+        for (label, norms), look in zip(labels.items(), _LOOKS, strict=True):
+            axes.plot(range(1, len(norms) + 1), sorted(norms), **look, lw=1.4, ms=5, label=label)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("micro-batches, from the shortest gradient on")
+        axes.set_ylabel("length of the gradient")
+        above(axes, columns=2)
+        return to_svg(figure, "Length of the gradient for each micro-batch on texts of the teacher and of the student, sorted")
+
+
+def reliability_svg(
+    student: Sequence[Json], teacher: Sequence[Json], confidence: str = "confidence: probability of the answer given the trace"
+) -> str:
+    """Share of right answers over confidence, whose axis says what it is; numbers are answers in the bin."""
     with drawing():
         figure = new_figure(_SIZE[0], 3.6)
         axes = figure.subplots()
@@ -67,7 +103,7 @@ def reliability_svg(student: Sequence[Json], teacher: Sequence[Json]) -> str:
                 axes.annotate(str(one["n"]), place, xytext=(0, offset), textcoords="offset points", ha="center", fontsize=8, color=INK)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.09, 1.12)
-        axes.set_xlabel("confidence: probability of the answer given the trace")
+        axes.set_xlabel(confidence)
         axes.set_ylabel("share of right answers")
         above(axes, columns=3)
         return to_svg(figure, "Share of right answers over confidence for student and teacher")
@@ -75,6 +111,12 @@ def reliability_svg(student: Sequence[Json], teacher: Sequence[Json]) -> str:
 
 def _line(axes: Axes, xs: Sequence[float], rows: Sequence[Json], label: str, look: dict[str, Any]) -> None:
     """A curve with its interval as bars; a figure without one is a point alone."""
-    values = [row["value"] for row in rows]
-    errors = error_bars([row["ci95"] for row in rows], values)
-    axes.errorbar(xs, values, yerr=errors, **look, lw=1.4, ms=5, capsize=2.5, elinewidth=1, label=label)
+    axes.errorbar(xs, [row["value"] for row in rows], yerr=_errors(rows), **look, lw=1.4, ms=5, capsize=2.5, elinewidth=1, label=label)
+
+
+def _error_bars(axes: Axes, xs: Sequence[float], rows: Sequence[Json]) -> None:
+    axes.errorbar(xs, [row["value"] for row in rows], yerr=_errors(rows), fmt="none", ecolor=INK, capsize=2.5, elinewidth=1)
+
+
+def _errors(rows: Sequence[Json]) -> list[list[float]]:
+    return error_bars([row["ci95"] for row in rows], [row["value"] for row in rows])

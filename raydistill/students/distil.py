@@ -135,7 +135,7 @@ def match_teacher(
         else:
             pairs = [traces[row] for row in turn.rows]
         own, teachers = pad([pair.student for pair in pairs]), pad([pair.teacher for pair in pairs])
-        losses.append(optimiser.step(_divergence_pieces(model, own, teacher, teachers, recipe, objective)))
+        losses.append(optimiser.step(divergence_pieces(model, own, teacher, teachers, objective, recipe.micro_batch_tokens)))
     return losses
 
 
@@ -194,11 +194,13 @@ def _fused_sft(model: Any, piece: Batch) -> Tensor:
     return fused_sft_loss(hidden_MD, model.get_output_embeddings().weight, piece.completion_ids.to(hidden_MD.device))
 
 
-def _divergence_pieces(model: Any, own: Batch, teacher: Any, teachers: Batch, recipe: Recipe, objective: Objective) -> Iterator[Tensor]:
-    """Likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
-    loss = _fused_divergence if _in_chunks([model, teacher], recipe.micro_batch_tokens) else _divergence
+def divergence_pieces(
+    model: Any, own: Batch, teacher: Any, teachers: Batch, objective: Objective, micro_batch_tokens: int
+) -> Iterator[Tensor]:
+    """The mean divergence a token, likewise; `own` and `teachers` hold the same completions, after the prompt as either reads it."""
+    loss = _fused_divergence if _in_chunks([model, teacher], micro_batch_tokens) else _divergence
     wider = max(own, teachers, key=lambda batch: batch.ids_NT.shape[1])
-    for rows in wider.pieces(recipe.micro_batch_tokens):
+    for rows in wider.pieces(micro_batch_tokens):
         yield loss(model, own.rows(rows), teacher, teachers.rows(rows), objective) / own.tokens
 
 

@@ -17,7 +17,6 @@ def test_prompts_are_those_of_tune_also_where_fewer_are_asked_for():
     ("override", "names"),
     [
         ("max_new_tokens=128", ["max_new_tokens", "rollout.max_model_len"]),
-        ("track.uri=sqlite:///x.db", ["track.uri", "MLflow"]),
         ("wrong_pairs=0", ["wrong_pairs", "greater than or equal to 1"]),
     ],
 )

@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from raydistill.diagnose import comparer
-from raydistill.diagnose.comparer import BINS, TwoModels, by_bin
+from raydistill.diagnose.comparer import BINS, ComparerActor, TwoModels, by_bin
+from raydistill.diagnose.tail_tokens import TailSums, tail_parts
 from raydistill.models.load import load_model
 from raydistill.models.trio import demo_model
+from raydistill.scoring.score import ScorerSpec
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,35 @@ def test_bins_hold_every_token():
     assert sums[:2] == (1.0, 5.0)
     assert counts[-1] == 5
     assert sum(sums) == sum(range(2 * BINS + 3))
+
+
+def test_the_tail_of_traces_is_that_of_plain_passes_whatever_the_chunks(models, monkeypatch):
+    class_V = torch.tensor([place % 3 for place in range(39)])
+    one_hot = torch.nn.functional.one_hot(class_V, 3).double()
+    monkeypatch.setattr(comparer, "_CHUNK_ELEMENTS", 2 * 39)
+    sums = TailSums((5, 10), class_V, 3)
+    found = TwoModels(*models, batch_tokens=64).divergences(PAIRS, PAIRS, (5, 39), sums)
+    whole = 0
+    for (prompt, completion), (_, _, renormalised_TK, by_class_TKC) in zip(PAIRS, found, strict=True):
+        assert by_class_TKC.shape == (len(completion), 2, 3)
+        if completion:
+            ids = torch.tensor([[*prompt, *completion]])
+            p, q = (m(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) for m in models)
+            expected = tail_parts(p, q, (5, 10), one_hot)
+            assert np.allclose(renormalised_TK, expected.renormalised_PK, atol=1e-5)
+            assert np.allclose(by_class_TKC, expected.by_class_PKC, atol=1e-5)
+            whole = whole + expected.by_token_KV
+    assert [nats for _, nats in sums.heaviest(3)[0]] == pytest.approx(whole[0].topk(3).values.tolist(), abs=1e-5)
+
+
+def test_the_actor_returns_sums_only(models):
+    actor = ComparerActor(*(ScorerSpec(str(demo_model(role))) for role in ("teacher", "student")))
+    prompts, completions = [prompt for prompt, _ in PAIRS], [completion for _, completion in PAIRS]
+    class_V = np.array([place % 3 for place in range(39)], dtype=np.int8)
+    traces, tail = actor.compare_with_tail(prompts, prompts, completions, (5, 10, 39), 2, (5, 10), class_V)
+    plain = actor.compare(prompts, prompts, completions, (5, 10, 39), 2)
+    for one, other in zip(traces, plain, strict=True):
+        assert (one.forward, one.reverse, one.tokens_by_bin) == (other.forward, other.reverse, other.tokens_by_bin)
+        for place in range(2):
+            assert sum(one.beyond_by_class[place]) == pytest.approx(one.forward[-1] - one.forward[place], abs=1e-9)
+    assert [len(row) for row in tail.heaviest] == [20, 20]

@@ -73,7 +73,39 @@ def test_a_symptom_that_was_not_measured_is_no_symptom():
     assert len(verdict(found)) == 2
 
 
+def test_a_symptom_is_named_from_its_level_above_its_reference_on():
+    assert len(verdict(diagnosis(error=0.069))) == 2  # noise gives 0.02, and 0.05 more would count
+    assert len(verdict(diagnosis(error=0.071))) == 3
+    assert len(verdict(diagnosis(repeats=0.0099))) == 2
+    assert len(verdict(diagnosis(repeats=0.0101))) == 3
+
+
+def test_the_top_k_is_advised_with_what_it_would_see_without_a_bucket():
+    found = diagnosis(noise=0.5)
+    assert not any("renormalised" in sentence for sentence in verdict(found))
+    found["traps"]["tail_noise"]["losses"] = [{"k": 50, "renormalised": figure(0.123)}]
+    assert any("method.top_k=50" in one and "renormalised over the top 50 the KL would be 0.123" in one for one in verdict(found))
+
+
+def test_a_student_after_distillation_has_a_verdict_and_what_surely_changed():
+    found = diagnosis(gap=0.3)
+    changes = {
+        "score": figure(0.2, 0.1),
+        "calibration_error": figure(0.3, -0.1),
+        "confidence_when_wrong": NOTHING,
+        "repeated": figure(-0.01, -0.02),
+    }
+    found["after"] = diagnosis(instability=2.0) | {"differences": changes}
+    said = verdict(found)
+    assert said[0].startswith("The teacher-student gap dominates")
+    assert "Distillation changed score by 0.200 [0.100, 0.200] u; repeated 4-grams by -0.010 [-0.020, -0.010] u." in said
+    assert any(one.startswith("After distillation: Off-policy instability dominates") for one in said)
+    found["after"]["differences"] = dict.fromkeys(changes, NOTHING)
+    assert "Distillation surely changed neither score nor symptoms." in verdict(found)
+
+
 def test_figures_in_words():
+    assert figure_in_words(figure(2e-5, 0.0)) == "2e-05 [0.000, 2e-05] u"
     assert figure_in_words(figure(0.5, 0.25)) == "0.500 [0.250, 0.500] u"
     assert figure_in_words(figure(0.5) | {"ci95": None}) == "0.500 u"
     assert figure_in_words(NOTHING) == "not measured: the tokenizers differ"

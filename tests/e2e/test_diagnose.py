@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import ENVIRONMENT, Ended
 
-SMALL = ["evaluation.prompts=12", "wrong_pairs=20", "rollout.engine=transformers"]
+SMALL = ["evaluation.prompts=12", "wrong_pairs=20", "track.uri=null", "rollout.engine=transformers"]
 
 
 def diagnose(*arguments: str) -> Ended:
@@ -46,6 +46,18 @@ def test_every_trap_and_symptom_has_a_figure_with_interval_and_n_or_says_why_not
     assert gap["wrong_trace_preference"]["wrong_traces"] == "corrupted"
     assert gap["wrong_trace_preference"]["teacher"]["paired_rate"]["value"] < 0.5
     assert found["score"]["teacher"]["value"] > 0.9 > found["score"]["student"]["value"]
+    noise = found["traps"]["tail_noise"]
+    by_class = noise["by_frequency"]["10"]
+    assert sum(one["value"] for one in by_class.values()) == pytest.approx(noise["share_beyond"]["forward"]["10"]["value"], abs=1e-9)
+    assert 1 <= len(noise["heaviest"]["10"]) <= 20
+    assert sum(one["share"] for one in noise["heaviest"]["10"]) <= 1 + 1e-9
+    (loss,) = noise["losses"]
+    assert loss["tail_bucket"]["value"] <= loss["whole"]["value"] + 1e-9
+    gradient = found["traps"]["off_policy_instability"]["gradient_norm"]
+    assert gradient["n"] == len(gradient["teacher_prefixes"]["norms"]) == 3
+    consistency = found["symptoms"]["overconfident_hallucination"]["self_consistency"]
+    assert consistency["samples"] == 2
+    assert consistency["teacher"]["majority_right"]["value"] > consistency["student"]["majority_right"]["value"]
     assert found["split"] == "tune"
     assert found["verdict"]
 
@@ -71,9 +83,9 @@ def flat(tree, prefix: str = "") -> dict[str, float]:
     return {prefix: tree} if isinstance(tree, int | float) else {}
 
 
-def test_the_page_loads_nothing_and_shows_three_pictures(run) -> None:
+def test_the_page_loads_nothing_and_shows_six_pictures(run) -> None:
     page = (run / "diagnosis.html").read_text()
-    assert page.count("<svg ") == 3
+    assert page.count("<svg ") == 6
     assert "<script" not in page
     assert "src=" not in page
     assert "Trap: tail noise" in page
@@ -89,10 +101,39 @@ def test_what_is_complete_is_not_redone_and_what_is_not_goes_on(run) -> None:
     (run / "diagnosis.json").write_text(written)
 
 
+def test_a_student_after_distillation_in_mlflow_and_resumed(tmp_path) -> None:
+    folder, uri = tmp_path / "run", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    arguments = [*SMALL[:2], SMALL[3], f"track.uri={uri}", "--after", "demo:teacher", "--out", str(folder)]
+    ended = diagnose(*arguments)
+    assert ended.code == 0, ended.err
+    found = json.loads((folder / "diagnosis.json").read_text())
+    after = found["after"]
+    assert list(after["traps"]) == list(found["traps"])
+    assert list(after["symptoms"]) == list(found["symptoms"])
+    assert after["differences"]["score"]["value"] == pytest.approx(after["score"]["value"] - found["score"]["student"]["value"])
+    assert after["differences"]["score"]["ci95"][0] > 0
+    assert abs(after["traps"]["gap"]["value"]) < 1e-6  # it is the teacher
+    assert "After distillation: demo:teacher" in (folder / "diagnosis.html").read_text()
+
+    from mlflow.tracking import MlflowClient
+
+    run = MlflowClient(tracking_uri=uri).get_run((folder / "mlflow-run-id").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["traps/gap/value"] == pytest.approx(found["traps"]["gap"]["value"])
+    assert (folder / "mlflow-complete.json").exists()
+
+    (folder / "diagnosis.json").unlink()
+    assert diagnose(*arguments, "--resume").code == 0
+    again = json.loads((folder / "diagnosis.json").read_text())
+    assert again["seconds"]["sample"] == found["seconds"]["sample"]  # nothing was sampled again, and what that took is kept
+    assert again["seconds"]["score"] > found["seconds"]["score"]
+    assert again["traps"]["gap"] == found["traps"]["gap"]
+
+
 @pytest.mark.slow
 def test_another_tokenizer_and_vllm(tmp_path) -> None:
     folder = tmp_path / "run"
-    ended = diagnose(*SMALL[:2], "--student", "demo:proxy", "--out", str(folder))
+    ended = diagnose(*SMALL[:3], "--student", "demo:proxy", "--out", str(folder))
     assert ended.code == 0, ended.err
     found = json.loads((folder / "diagnosis.json").read_text())
     assert found["traps"]["tail_noise"] == {"not measured": "the tokenizers differ"}
@@ -107,7 +148,8 @@ def test_another_tokenizer_and_vllm(tmp_path) -> None:
         (["--student", "no/such/folder/here"], ["student.model"]),
         (["evaluation.prompts=3"], ["wrong_pairs", "evaluation.teacher_samples"]),
         (["evaluation.prompts=0"], ["evaluation.prompts", "greater than or equal to 1"]),
-        (["track.uri=sqlite:///mlflow.db"], ["track.uri", "MLflow"]),
+        (["--after", "demo:pupil", "track.uri=null"], ["after.model", "demo:student"]),
+        (["gradient_probe.batches=2"], ["gradient_probe.batches", "greater than or equal to 3"]),
         (["techer.model=x"], ["did you mean 'teacher'"]),
     ],
 )

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from raydistill.evaluate.intervals import mean_estimate
-from raydistill.evaluate.ratios import ratio_estimate, ratio_of_ratios
+from raydistill.evaluate.ratios import difference_of_ratios, ratio_estimate, ratio_of_ratios
 
 
 def test_over_equal_denominators_it_is_the_mean():
@@ -60,3 +60,23 @@ def test_refuses_what_has_no_ratio(numerators, denominators):
 def test_refuses_a_ratio_of_ratios_of_nothing():
     with pytest.raises(ValueError, match="positive"):
         ratio_of_ratios(([0.0, 0.0], [1.0, 1.0]), ([1.0, 1.0], [1.0, 1.0]))
+
+
+def test_a_difference_of_ratios_is_paired_and_keeps_units_that_only_one_has():
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(0, 4, (2, 160)).astype(float)  # some units are in one ratio alone, some in none
+    shared = rng.normal(size=160)
+    sums = sizes * (1 + 0.5 * shared + 0.1 * rng.normal(size=(2, 160)))
+    first, second = ((list(sums[at]), list(sizes[at])) for at in (0, 1))
+    found = difference_of_ratios(first, second)
+    ratios = sums.sum(1) / sizes.sum(1)
+    assert found.mean == pytest.approx(ratios[0] - ratios[1])
+    assert found.n == (sizes.sum(0) > 0).sum()
+    picks = rng.integers(0, 160, (4000, 160))
+    drawn = [sums[at][picks].sum(1) / sizes[at][picks].sum(1) for at in (0, 1)]
+    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    assert found.ci95[1] - found.ci95[0] == pytest.approx(high - low, rel=0.08)
+    alike = difference_of_ratios(first, first)
+    assert (alike.mean, alike.ci95) == (pytest.approx(0), pytest.approx((0, 0)))
+    with pytest.raises(ValueError, match="denominator"):
+        difference_of_ratios(first, ([0.0] * 160, [0.0] * 160))

@@ -4,9 +4,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raydistill.diagnose import findings
+from raydistill.diagnose import findings, tail_findings
+from raydistill.diagnose.before_after import Student, differences
 from raydistill.diagnose.calibration_error import Answer
-from raydistill.diagnose.comparer import BINS, TraceDivergence
+from raydistill.diagnose.comparer import BINS, Tail, TraceDivergence
+from raydistill.diagnose.frequency import frequencies
 from raydistill.diagnose.preference import Rivals
 from raydistill.diagnose.verdict import verdict
 from raydistill.report.diagnosis_html import diagnosis_html
@@ -16,15 +18,23 @@ KS = (1, 10, 39)
 
 
 def _trace(kl):
-    return TraceDivergence(4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)))
+    beyond = ((kl / 4, kl / 8, kl / 8),)
+    return TraceDivergence(4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)), (kl / 3,), beyond)
+
+
+def _noise(rows):
+    tail = Tail((10,), (((7, 0.5), (3, 0.25)),))
+    return findings.tail_noise(rows, KS) | tail_findings.beyond(rows, KS, tail, frequencies([[1, 1, 2]], 39), [["<&>", " x"]])
 
 
 def diagnosis(same_tokens=True):
-    texts = sampled([[("7+5=2;#2", True)], [("1+1=3;#3", False)]])
+    texts = sampled([[("7+5=2;#2", True), ("#2", True)], [("1+1=3;#3", False), ("#4", True)]])
     rows = [[_trace(1.0)], [_trace(2.0)]]
     different = findings.not_measured("the tokenizers differ")
     gap = findings.score_gap([[-1.0], [-1.0]], [[-2.0], [-1.5]])
     rivals = [Rivals((1.0,), (2.0,), paired=True), Rivals((3.0,), (2.5,), paired=True)]
+    gradient = findings.gradient_noise([1.0, 2.0, 4.0], [1.0, 3.0, 2.0])
+    consistency = {"self_consistency": findings.self_consistency(texts, texts, "arithmetic")}
     answers = [[Answer(0.9, True)], [Answer(0.8, False)]]
     found = {
         "run": "a <run>",
@@ -35,12 +45,15 @@ def diagnosis(same_tokens=True):
         "models": {"teacher": "t", "student": "s & co"},
         "score": {"teacher": findings.score(texts), "student": findings.score(texts)},
         "traps": {
-            "tail_noise": findings.tail_noise(rows, KS) if same_tokens else different,
-            "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2) if same_tokens else different,
+            "tail_noise": _noise(rows) if same_tokens else different,
+            "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2) | {"gradient_norm": gradient}
+            if same_tokens
+            else different,
             "gap": findings.gap(gap, gap, findings.preference(rivals, rivals, "corrupted", 2) if same_tokens else different),
         },
         "symptoms": {
-            "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1]),
+            "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1])
+            | consistency,
             "self_correction_collapse": findings.self_correction_collapse(),
             "local_decoding_degradation": findings.local_decoding_degradation(texts, texts),
         },
@@ -48,7 +61,7 @@ def diagnosis(same_tokens=True):
     return found | {"verdict": verdict(found)}
 
 
-@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 3), (False, 1)])
+@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 6), (False, 2)])
 def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
     found = diagnosis(same_tokens)
     page = diagnosis_html(found, "config: {}")
@@ -62,9 +75,28 @@ def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
     assert page == diagnosis_html(found, "config: {}")
 
 
+def test_the_tail_is_shown_token_by_token():
+    page = diagnosis_html(diagnosis(), "")
+    assert "&lt;&amp;&gt;" in page  # the token <&>
+    assert "&#39; x&#39;" in page  # a blank before it can be seen
+    assert all(text in page for text in ("renormalised over the top k", "share of the tail", "coefficient of variation", "entropy of the"))
+
+
+def test_a_student_after_distillation_is_shown_below_the_one_before():
+    found = diagnosis()
+    texts = sampled([[("#2", True)], [("#3", True)]])
+    before, after = (Student(texts, [[Answer(sure, False)], [Answer(0.5, True)]], {}) for sure in (0.9, 0.4))
+    found["after"] = {name: found[name] for name in ("traps", "symptoms")} | {"differences": differences(before, after)}
+    found["models"]["after"] = "s <after>"
+    page = diagnosis_html(found, "")
+    assert page.count("<svg ") == 12
+    assert "After distillation: s &lt;after&gt;" in page
+    assert "-0.500" in page.partition("What distillation changed")[2]
+
+
 def test_pictures_are_whole_and_tell_lines_apart_without_colour():
     page = diagnosis_html(diagnosis(), "")
     svgs = [part.partition("</svg>")[0] for part in page.split("<svg ")[1:]]
     for svg in svgs:
         ElementTree.fromstring(f"<svg {svg}</svg>")
-        assert "stroke-dasharray" in svg
+        assert "stroke-dasharray" in svg or "<pattern" in svg  # dashes, or hatching

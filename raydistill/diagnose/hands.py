@@ -1,0 +1,82 @@
+"""Who does the work of a diagnosis: actors on Ray, or the process itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from raydistill.config.diagnose import Diagnose
+from raydistill.crew import engine_spec, scorer_actor, scorer_spec
+from raydistill.diagnosis_plan import Pair
+from raydistill.evaluate.measure import Generate
+from raydistill.models.lineup import Role
+from raydistill.scoring.score import SequenceScore
+
+Ask = Callable[[Sequence[tuple[str, tuple[Any, ...]]]], list[Any]]
+"""What methods of a `ComparerActor` give, in order, from their names and arguments."""
+Texts = tuple[Sequence[str], Sequence[str]]
+"""Prompts, and completions of them."""
+
+
+class Hands(Protocol):
+    """Who samples, compares and scores."""
+
+    def engines(self, role: Role) -> AbstractContextManager[Generate]:
+        """Engines with a model."""
+        ...
+
+    def comparer(self, pair: Pair) -> AbstractContextManager[Ask]:
+        """Both models of a pair in one process."""
+        ...
+
+    def score(self, pair: Pair, asked: Sequence[Texts]) -> list[list[SequenceScore]]:
+        """The teacher's scores of each of what is asked, then the student's."""
+        ...
+
+
+class OnRay:
+    """Actors, for as long as they are needed."""
+
+    def __init__(self, job: Diagnose) -> None:
+        self._job = job
+
+    @contextmanager
+    def engines(self, role: Role) -> Iterator[Generate]:
+        from raydistill.rollout.pool import RolloutPool
+
+        rollout = self._job.rollout
+        spec = engine_spec(rollout, self._job.dtype, role.config.model)
+        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
+        try:
+            pool.ready()
+            yield pool.generate
+        finally:
+            pool.shutdown()
+
+    @contextmanager
+    def comparer(self, pair: Pair) -> Iterator[Ask]:
+        import ray
+
+        from raydistill.diagnose.comparer import start_comparer
+        from raydistill.scoring.actor import answers
+
+        scorer = self._job.scorer
+        teacher, student = (scorer_spec(role.config, scorer, self._job.dtype) for role in (pair.teacher, pair.student))
+        actor = start_comparer(teacher, student, scorer.cpus, scorer.gpus)
+        try:
+            yield lambda asked: answers([getattr(actor, method).remote(*arguments) for method, arguments in asked])
+        finally:
+            ray.kill(actor)
+
+    def score(self, pair: Pair, asked: Sequence[Texts]) -> list[list[SequenceScore]]:
+        import ray
+
+        from raydistill.scoring.actor import answers
+
+        actors = [scorer_actor(role.config, self._job.scorer, self._job.dtype) for role in (pair.teacher, pair.student)]
+        try:
+            return answers([actor.score.remote(*one) for actor in actors for one in asked])
+        finally:
+            for actor in actors:
+                ray.kill(actor)

@@ -1,0 +1,53 @@
+"""What either model finds of texts, each in its own tokens: the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raydistill.config.diagnose import Diagnose
+from raydistill.diagnose import findings
+from raydistill.diagnose.findings import Json, not_measured
+from raydistill.diagnose.hands import Hands
+from raydistill.diagnose.sampled import Sampled
+from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
+from raydistill.diagnosis_plan import Pair
+
+
+def gap(job: Diagnose, pair: Pair, hands: Hands, teacher: Sampled, student: Sampled) -> Json:
+    """The gap both ways, with wrong-trace preference."""
+    wrong = wrong_traces(teacher, job.wrong_pairs, job.seed)
+    texts = [_texts(teacher), _texts(student), wrong.texts()]
+    by_teacher, by_student = _scores(pair, hands, texts)
+    (own, others), (back, own_back) = ([_rows(s[at], texts[at], len(teacher.prompts)) for s in (by_teacher, by_student)] for at in (0, 1))
+    return findings.gap(
+        findings.score_gap(own, others),
+        findings.score_gap(own_back, back),
+        _preference(job.wrong_pairs, wrong, by_student[2], by_teacher[2]),
+    )
+
+
+def _scores(pair: Pair, hands: Hands, texts: Sequence[Sequence[Text]]) -> list[list[list[float]]]:
+    """For teacher and student, scores of each list of texts, in nats a byte."""
+    found = hands.score(pair, [([pair.prompts[place].text for place, _ in one], [text for _, text in one]) for one in texts])
+    scores = [[score.per_byte for score in one] for one in found]
+    return [scores[: len(texts)], scores[len(texts) :]]
+
+
+def _preference(wanted: int, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
+    if wrong.pairs < wanted:
+        return not_measured(
+            f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
+            f"where wrong_pairs asks for {wanted}"
+        )
+    return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs)
+
+
+def _texts(sampled: Sampled) -> list[Text]:
+    return [(place, completion.text) for place, completion, _ in sampled.clean()]
+
+
+def _rows(scores: Sequence[float], texts: Sequence[Text], prompts: int) -> list[list[float]]:
+    rows: list[list[float]] = [[] for _ in range(prompts)]
+    for (place, _), score in zip(texts, scores, strict=True):
+        rows[place].append(score)
+    return rows
