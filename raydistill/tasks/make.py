@@ -11,7 +11,7 @@ from raydistill.tasks.prompt import Task
 def make_task(config: TaskConfig) -> Task:
     """The task that `config` describes. Raises InputError where its data cannot be used."""
     if isinstance(config, ArithmeticTask):
-        return Arithmetic()
+        return Arithmetic(config.corrections)
     return Maths(
         data={"train": config.data.train, "tune": config.data.tune, "report": config.data.report},
         question=config.question,
