@@ -18,18 +18,19 @@ from raydistill.diagnose.comparer import BINS, start_comparer
 from raydistill.diagnose.confidence import answers as sure_answers
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.sampled import Sampled
+from raydistill.diagnose.self_correction import Continued, Cut, continuations, cut_traces, fitting, self_correction_collapse
 from raydistill.diagnose.tail_noise import sizes
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
 from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import check_completions
+from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.files import write_whole
 from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
-from raydistill.rollout.completion import Sampling, TokenPrompt
+from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
 from raydistill.scoring.actor import answers
@@ -87,8 +88,13 @@ class Diagnosis:
     def run(self) -> Json:
         """The content of diagnosis.json."""
         job, pair = self.job, self.pair
-        teacher = self._sampled(pair.teacher, pair.teacher_reader, job.evaluation.teacher_samples)
-        student = self._sampled(pair.student, pair.student_reader, job.evaluation.student_samples)
+        with self._engines(pair.teacher) as generate:
+            teacher = self._sampled(generate, pair.teacher, pair.teacher_reader, job.evaluation.teacher_samples)
+            cuts = self._cuts(teacher)
+            teacher_back = self._continued(generate, pair.teacher, pair.teacher_reader, cuts)
+        with self._engines(pair.student) as generate:
+            student = self._sampled(generate, pair.student, pair.student_reader, job.evaluation.student_samples)
+            student_back = self._continued(generate, pair.student, pair.student_reader, cuts)
         noise, instability = self._divergences(teacher, student)
         found = {
             "run": job.name,
@@ -101,7 +107,7 @@ class Diagnosis:
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": self._gap(teacher, student)},
             "symptoms": {
                 "overconfident_hallucination": self._overconfidence(teacher, student),
-                "self_correction_collapse": findings.self_correction_collapse(),
+                "self_correction_collapse": self_correction_collapse(student, teacher, student_back, teacher_back, job.task.kind),
                 "local_decoding_degradation": findings.local_decoding_degradation(student, teacher),
             },
         }
@@ -109,30 +115,64 @@ class Diagnosis:
 
     # --- what both write
 
-    def _sampled(self, role: Role, reader: Reader, samples: int) -> Sampled:
+    def _sampled(self, generate: Generate, role: Role, reader: Reader, samples: int) -> Sampled:
         path, prompts = self.folder.root / "completions" / f"{role.facts.section}.json", self.pair.prompts
         if path.exists():
             return Sampled.read(path, prompts)
         asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
-        with self.phases("sample"), self._engines(role) as pool, self.console.busy(f"sampling from the {role.facts.section}"):
-            completions = pool.generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
-            with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
+        with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"):
+            completions = generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
+            with self._verifier() as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
         right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
         found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
         write_whole(path, found.to_json())
         return found
 
+    def _cuts(self, teacher: Sampled) -> list[Cut]:
+        """Beginnings of right traces that leave both models room to go on."""
+        job, pair = self.job, self.pair
+        cuts = cut_traces(teacher, job.task.kind, job.seed)
+        for role, reader in ((pair.teacher, pair.teacher_reader), (pair.student, pair.student_reader)):
+            room = min(job.rollout.max_model_len, role.facts.context or job.rollout.max_model_len)
+            cuts = fitting(cuts, pair.prompts, reader, job.max_new_tokens, room)
+        return cuts
+
+    def _continued(self, generate: Generate, role: Role, reader: Reader, cuts: list[Cut]) -> list[Continued]:
+        path = self.folder.root / "completions" / f"{role.facts.section}-continued.json"
+        if path.exists():
+            return [Continued(cut, *outcome) for cut, outcome in zip(cuts, json.loads(path.read_text()), strict=True)]
+        with (
+            self.phases("sample"),
+            self.console.busy(f"letting the {role.facts.section} go on from a wrong step"),
+            self._verifier() as verifier,
+        ):
+            seed = _SEED + self.job.seed
+            found = continuations(generate, reader, self.pair.prompts, cuts, verifier, self.job.max_new_tokens, seed)
+        write_whole(path, json.dumps([(one.recovered, one.kept) for one in found]))
+        return found
+
+    def _verifier(self) -> Verifier:
+        return Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout)
+
     @contextmanager
-    def _engines(self, role: Role) -> Iterator[RolloutPool]:
+    def _engines(self, role: Role) -> Iterator[Generate]:
+        """Engines that start when they are first asked."""
         rollout = self.job.rollout
-        spec = engine_spec(rollout, self.job.dtype, role.config.model)
-        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
+        pools: list[RolloutPool] = []
+
+        def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
+            if not pools:
+                spec = engine_spec(rollout, self.job.dtype, role.config.model)
+                pools.append(RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
+                pools[0].ready()
+            return pools[0].generate(prompts, sampling)
+
         try:
-            pool.ready()
-            yield pool
+            yield generate
         finally:
-            pool.shutdown()
+            for pool in pools:
+                pool.shutdown()
 
     # --- token by token
 

@@ -98,5 +98,13 @@ def _about_symptoms(symptoms: Json) -> Iterator[str]:
             f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
             f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
         )
+    yield from _about_recovery(symptoms["self_correction_collapse"])
     if _surely(symptoms["local_decoding_degradation"]) > _REPEATS:
         yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."
+
+
+def _about_recovery(collapse: Json) -> Iterator[str]:
+    """Intervals that do not overlap: a weaker claim than that of a paired difference needs, and a safe one."""
+    student, teacher = collapse["student"]["recovery"], collapse["teacher"]["recovery"]
+    if student.get("ci95") and teacher.get("ci95") and student["ci95"][1] < teacher["ci95"][0]:
+        yield f"It finds back from a wrong step less often than the teacher: {figure_in_words(student)} against {figure_in_words(teacher)}."

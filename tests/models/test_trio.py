@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raydistill.errors import InputError
 from raydistill.models import pretrain, recipes, trio
-from raydistill.models.recipes import CORRECTIONS, DEMO, TRIO_RECIPES, TrioRecipe
+from raydistill.models.recipes import DEMO, TRIO_RECIPES, TrioRecipe
 from raydistill.models.text import encode_completion, render_prompt
 from raydistill.tasks.arithmetic import STYLE_SHARES, Arithmetic, trace
 
@@ -237,7 +237,7 @@ def test_pretraining_follows_its_seed_and_lowers_the_loss():
 def quick(recipe: TrioRecipe) -> TrioRecipe:
     """One step, whatever comes of it."""
     step = recipes.Recipe(steps=1, batch=2, lr=1e-3, decay=0.0, seed=0)
-    return replace(recipe, recipes=dict.fromkeys(trio.ROLES, step), gates=dict.fromkeys(trio.ROLES, {}))
+    return replace(recipe, recipes=dict.fromkeys(trio.ROLES, step), gates={role: {} for role in trio.ROLES})
 
 
 def test_training_reads_train_and_looks_at_tune_but_never_at_report(monkeypatch):
