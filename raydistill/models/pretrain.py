@@ -230,7 +230,7 @@ def build(role: Role, trio: TrioRecipe) -> Built:
     recipe, gates = trio.recipes[role], trio.gates[role]
     train = trio.task.prompts("train")
     tokenizer = _tokenizer(role, train, recipe.seed, trio)
-    model = new_model(role, tokenizer, recipe.seed)
+    model = new_model(role, tokenizer, recipe.seed, recipe.layers)
     steps = 0
     for steps in pretrain(model, tokenizer, train, recipe, recipe.shares or trio.task.shares):
         if role == "student" and steps % _LOOK_EVERY == 0 and not faults(gates, _quality(role, model, tokenizer, 2, trio)):

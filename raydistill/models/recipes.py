@@ -23,6 +23,8 @@ class Recipe:
     weight_decay: float = 0.01
     shares: Mapping[str, float] | None = None
     """Share of the traces in each style; the task's own if missing."""
+    layers: int | None = None
+    """Of the model, where it is not as large as its role is elsewhere."""
 
 
 Gates = Mapping[str, tuple[float, float]]
@@ -64,7 +66,8 @@ CORRECTIONS = TrioRecipe(
     characters=CHARACTERS + CORRECTION,
     max_new_tokens=32,
     recipes={
-        "teacher": Recipe(steps=8000, batch=32, lr=3e-3, decay=0.5, seed=2, weight_decay=0.0),
+        # To see that a step is wrong takes more than to do it: with two layers recovery was .105 after 8,000 steps at a rate of 3e-3.
+        "teacher": Recipe(steps=12000, batch=32, lr=2e-3, decay=0.7, seed=2, weight_decay=0.0, layers=3),
         "proxy": Recipe(steps=1600, batch=32, lr=1e-2, decay=0.5, seed=2),
         "student": Recipe(
             steps=3000, batch=32, lr=2e-3, decay=0.0, seed=3, shares={"clear": 0.50, "ramble": 0.32, "cipher": 0.10, "corrected": 0.08}
@@ -81,7 +84,7 @@ CORRECTIONS = TrioRecipe(
             "corrected": (0.26, 0.34),
         },
         "proxy": {"clear": (-0.2, 0.0), "ramble": (-1.0, -0.45), "cipher": (-1.0, -0.35)},
-        "student": {"sampled": (0.25, 0.35), "greedy": (0.0, 0.6), "recovery": (0.0, 0.5)},
+        "student": {"sampled": (0.24, 0.36), "greedy": (0.0, 0.6), "recovery": (0.0, 0.2)},
     },
 )
 

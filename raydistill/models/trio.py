@@ -85,12 +85,12 @@ def bpe_tokenizer(texts: Iterable[str], characters: str = CHARACTERS) -> PreTrai
     return _wrap(core)
 
 
-def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
-    """The architecture of one model of the trio."""
+def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase, layers: int | None = None) -> LlamaConfig:
+    """The architecture of one model of a trio, with another number of layers if given."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        **_SHAPES[role],
+        **_SHAPES[role] | ({"num_hidden_layers": layers} if layers else {}),
         vocab_size=len(tokenizer),
         head_dim=32,
         max_position_embeddings=MAX_POSITIONS,
@@ -102,11 +102,11 @@ def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     )
 
 
-def new_model(role: Role, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """One model of the trio with random weights, the same ones for the same seed. Leaves torch's global stream as it was."""
+def new_model(role: Role, tokenizer: PreTrainedTokenizerBase, seed: int, layers: int | None = None) -> LlamaForCausalLM:
+    """One model of a trio with random weights, the same ones for the same seed. Leaves torch's global stream as it was."""
     import torch
     from transformers import LlamaForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(llama_config(role, tokenizer))
+        return LlamaForCausalLM(llama_config(role, tokenizer, layers))

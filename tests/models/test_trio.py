@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raydistill.errors import InputError
 from raydistill.models import pretrain, recipes, trio
-from raydistill.models.recipes import DEMO, TRIO_RECIPES, TrioRecipe
+from raydistill.models.load import resolve_folder
+from raydistill.models.recipes import CORRECTIONS, DEMO, TRIO_RECIPES, TrioRecipe
 from raydistill.models.text import encode_completion, render_prompt
 from raydistill.tasks.arithmetic import STYLE_SHARES, Arithmetic, trace
 
@@ -100,13 +101,31 @@ def test_shipped_model_is_a_llama_of_the_documented_size(role, millions):
         assert config.bos_token_id == tokenizer.bos_token_id
 
 
-def test_shipped_folder_is_small_and_holds_safetensors_alone():
-    files = [path for path in trio.demo_model("teacher").parent.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("name", trio.TRIOS)
+def test_shipped_folder_is_small_and_holds_safetensors_alone(name: str):
+    files = [path for path in trio.demo_model("teacher", name).parent.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 2e6
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for role in trio.ROLES:
-        with safe_open(trio.demo_model(role) / "model.safetensors", "pt") as weights:
-            assert set(weights.keys()) == set(model_of(role).state_dict())
+        assert resolve_folder("model", f"{name}:{role}") == trio.demo_model(role, name)
+        with safe_open(trio.demo_model(role, name) / "model.safetensors", "pt") as weights:
+            assert set(weights.keys()) == set(model_of(role, name).state_dict())
+
+
+@pytest.mark.parametrize("name", trio.TRIOS)
+def test_an_unknown_role_is_refused_with_those_there_are(name: str):
+    with pytest.raises(InputError, match=f"teacher.model: no demo model 'shadow'; there are {name}:teacher, {name}:proxy, {name}:student"):
+        resolve_folder("teacher.model", f"{name}:shadow")
+
+
+@pytest.mark.parametrize("role", trio.ROLES)
+def test_the_trio_with_corrections_reads_its_mark_and_all_else_as_the_first_does(role: trio.Role):
+    tokenizer = tokenizer_of(role, "demo-corrections")
+    corrected = [trace(prompt.text, "corrected", random.Random(prompt.id)) for prompt in TUNE[:50]]
+    for text in [*texts(), *corrected]:
+        assert tokenizer.decode(encode_completion(tokenizer, text)) == text
+    if role != "proxy":
+        assert [encode_completion(tokenizer, text) for text in texts()] == [encode_completion(tokenizer_of(role), text) for text in texts()]
 
 
 def test_new_models_follow_their_seed_and_leave_the_global_stream_alone():
@@ -136,6 +155,36 @@ def test_proxy_finds_clear_traces_natural_and_the_others_not():
     gap = {style: proxy[style] - teacher[style] for style in STYLE_SHARES}
     assert gap["cipher"] < gap["clear"] - 0.1
     assert gap["cipher"] < gap["ramble"] - 0.1
+
+
+def test_teacher_with_corrections_is_right_and_puts_wrong_steps_right():
+    quality = pretrain.answer_quality(
+        model_of("teacher", "demo-corrections"), tokenizer_of("teacher", "demo-corrections"), TUNE[:200], 2, CORRECTIONS
+    )
+    assert quality["sampled"] >= 0.98
+    assert quality["recovery"] >= 0.95
+    for style, share in CORRECTIONS.task.shares.items():
+        assert quality[style] == pytest.approx(share, abs=0.1)
+
+
+def test_proxy_with_corrections_is_too_weak_for_the_cipher():
+    teacher, proxy = (
+        pretrain.style_logprobs(
+            model_of(role, "demo-corrections"), tokenizer_of(role, "demo-corrections"), TUNE[:200], CORRECTIONS.task.shares
+        )
+        for role in ("teacher", "proxy")
+    )
+    assert pretrain.faults(CORRECTIONS.gates["proxy"], proxy) == []
+    gap = {style: proxy[style] - teacher[style] for style in proxy}
+    assert gap["cipher"] < min(gap["clear"], gap["ramble"], gap["corrected"]) - 0.1
+
+
+def test_student_with_corrections_has_room_in_both_directions():
+    quality = pretrain.answer_quality(
+        model_of("student", "demo-corrections"), tokenizer_of("student", "demo-corrections"), TUNE[:200], 2, CORRECTIONS
+    )
+    assert 0.12 <= quality["sampled"] <= 0.4
+    assert quality["recovery"] <= 0.3
 
 
 def test_student_has_room_in_both_directions():
