@@ -43,6 +43,10 @@ def test_every_trap_and_symptom_has_a_figure_with_interval_and_n_or_says_why_not
     assert gap["wrong_trace_preference"]["wrong_traces"] == "corrupted"
     assert gap["wrong_trace_preference"]["teacher"]["paired_rate"]["value"] < 0.5
     assert found["score"]["teacher"]["value"] > 0.9 > found["score"]["student"]["value"]
+    recovery = found["symptoms"]["self_correction_collapse"]
+    assert recovery["teacher"]["recovery"]["value"] == 0  # it was never shown a correction
+    assert recovery["teacher"]["uncorrupted"]["value"] > 0.9
+    assert recovery["reference"] == recovery["student"]["uncorrupted"]["value"]
     assert found["split"] == "tune"
     assert found["verdict"]
 
@@ -74,6 +78,7 @@ def test_another_tokenizer_and_vllm(tmp_path) -> None:
     assert found["traps"]["tail_noise"] == {"not measured": "the tokenizers differ"}
     assert found["traps"]["gap"]["n"] == 12
     assert found["symptoms"]["overconfident_hallucination"]["value"] >= 0
+    assert found["symptoms"]["self_correction_collapse"]["n"] == 12
 
 
 @pytest.mark.parametrize(
