@@ -183,8 +183,8 @@ def test_student_with_corrections_has_room_in_both_directions():
     quality = pretrain.answer_quality(
         model_of("student", "demo-corrections"), tokenizer_of("student", "demo-corrections"), TUNE[:200], 2, CORRECTIONS
     )
-    assert 0.12 <= quality["sampled"] <= 0.4
-    assert quality["recovery"] <= 0.3
+    assert 0.3 <= quality["sampled"] <= 0.6
+    assert 0.1 <= quality["recovery"] <= 0.4
 
 
 def test_student_has_room_in_both_directions():
