@@ -15,11 +15,12 @@ from raydistill.diagnose.confidence import answers as sure_answers
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.hands import Hands, OnRay
 from raydistill.diagnose.sampled import Sampled
+from raydistill.diagnose.self_correction import Continued, Cut, continuations, cut_traces, fitting, self_correction_collapse
 from raydistill.diagnose.token_by_token import TokenByToken
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import check_completions
+from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
@@ -52,7 +53,7 @@ class DiagnosisFolder(RunFolder):
         return self.root / "diagnosis.html"
 
     def completions(self, section: str) -> Path:
-        """What the teacher, or a student, wrote."""
+        """What the teacher, or a student, wrote; with `-continued`, how it went on from cut traces."""
         return self.root / "completions" / f"{section}.json"
 
     @property
@@ -83,6 +84,14 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
     console.say(f"{folder.root}: all figures are in {folder.report}, plots in {folder.page}")
 
 
+@dataclass(frozen=True)
+class Wrote:
+    """What the teacher wrote by itself, and how it went on from cut traces."""
+
+    sampled: Sampled
+    back: list[Continued]
+
+
 class Diagnosis:
     """One diagnosis. What was sampled lies in the folder: a second call does not sample again."""
 
@@ -102,7 +111,10 @@ class Diagnosis:
 
     def _found(self) -> Json:
         job, pair = self.job, self.pair
-        teacher = self._sampled(pair.teacher, pair.teacher_reader, job.evaluation.teacher_samples)
+        with self._hands.engines(pair.teacher) as generate:
+            sampled = self._sampled(generate, pair.teacher, pair.teacher_reader, job.evaluation.teacher_samples)
+            cuts = self._cuts(sampled)
+            teacher = Wrote(sampled, self._continued(generate, pair.teacher, pair.teacher_reader, cuts))
         student = self._student(pair, teacher)
         found = {
             "run": job.name,
@@ -112,7 +124,7 @@ class Diagnosis:
             "seed": job.seed,
             "models": {"teacher": job.teacher.model, "student": job.student.model},
             **student.found,
-            "score": {"teacher": findings.score(teacher), "student": student.found["score"]},
+            "score": {"teacher": findings.score(sampled), "student": student.found["score"]},
         }
         if pair.after is None or job.after is None:
             return found
@@ -120,34 +132,36 @@ class Diagnosis:
         found["models"]["after"] = job.after.model
         return found | {"after": after.found | {"differences": differences(student, after)}}
 
-    def _student(self, pair: Pair, teacher: Sampled) -> Student:
+    def _student(self, pair: Pair, teacher: Wrote) -> Student:
         """All that is measured of the pair's student."""
-        sampled = self._sampled(pair.student, pair.student_reader, self.job.evaluation.student_samples)
-        noise, instability = self._token_by_token(pair, teacher, sampled)
+        with self._hands.engines(pair.student) as generate:
+            sampled = self._sampled(generate, pair.student, pair.student_reader, self.job.evaluation.student_samples)
+            back = self._continued(generate, pair.student, pair.student_reader, [one.cut for one in teacher.back])
+        noise, instability = self._token_by_token(pair, teacher.sampled, sampled)
         with self.phases("score"), self.console.busy("scoring texts"):
-            gap = text_by_text.gap(self.job, pair, self._hands, teacher, sampled)
-        answers_BG, hallucination = self._overconfidence(pair, teacher, sampled)
+            gap = text_by_text.gap(self.job, pair, self._hands, teacher.sampled, sampled)
+        answers_BG, hallucination = self._overconfidence(pair, teacher.sampled, sampled)
         found = {
             "score": findings.score(sampled),
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": gap},
             "symptoms": {
                 "overconfident_hallucination": hallucination,
-                "self_correction_collapse": findings.self_correction_collapse(),
-                "local_decoding_degradation": findings.local_decoding_degradation(sampled, teacher),
+                "self_correction_collapse": self_correction_collapse(sampled, teacher.sampled, back, teacher.back, self.job.task.kind),
+                "local_decoding_degradation": findings.local_decoding_degradation(sampled, teacher.sampled),
             },
         }
         return Student(sampled, answers_BG, found)
 
     # --- what both write
 
-    def _sampled(self, role: Role, reader: Reader, samples: int) -> Sampled:
+    def _sampled(self, generate: Generate, role: Role, reader: Reader, samples: int) -> Sampled:
         path, prompts = self.folder.completions(role.facts.section), self.pair.prompts
         if path.exists():
             return Sampled.read(path, prompts)
         asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
-        with self.phases("sample"), self._hands.engines(role) as generate, self.console.busy(f"sampling from the {role.facts.section}"):
+        with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"):
             completions = generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
-            with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
+            with self._verifier() as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
         right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
         if warning := no_signal(f"the {role.facts.section}", right):
@@ -155,6 +169,30 @@ class Diagnosis:
         found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
         write_whole(path, found.to_json())
         return found
+
+    def _cuts(self, teacher: Sampled) -> list[Cut]:
+        """Beginnings of right traces that leave all models room to go on."""
+        job, pair = self.job, self.pair
+        cuts = cut_traces(teacher, job.task.kind, job.seed)
+        readers = [(pair.teacher, pair.teacher_reader), *((one.student, one.student_reader) for one in pair.students)]
+        for role, reader in readers:
+            room = min(job.rollout.max_model_len, role.facts.context or job.rollout.max_model_len)
+            cuts = fitting(cuts, pair.prompts, reader, job.max_new_tokens, room)
+        return cuts
+
+    def _continued(self, generate: Generate, role: Role, reader: Reader, cuts: list[Cut]) -> list[Continued]:
+        path = self.folder.completions(f"{role.facts.section}-continued")
+        if path.exists():
+            return [Continued(cut, *outcome) for cut, outcome in zip(cuts, json.loads(path.read_text()), strict=True)]
+        told = f"letting the {role.facts.section} go on from a wrong step"
+        with self.phases("sample"), self.console.busy(told), self._verifier() as verifier:
+            seed = _SEED + self.job.seed
+            found = continuations(generate, reader, self.pair.prompts, cuts, verifier, self.job.max_new_tokens, seed)
+        write_whole(path, json.dumps([(one.recovered, one.kept) for one in found]))
+        return found
+
+    def _verifier(self) -> Verifier:
+        return Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout)
 
     # --- what it shows
 

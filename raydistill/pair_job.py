@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
@@ -55,7 +55,8 @@ class _Folder(DiagnosisFolder):
         return self.root / "seconds" / self.out.name
 
     def completions(self, section: str) -> Path:
-        return self.paths[("teacher", "student").index(section)]
+        own = {"teacher": self.paths[0], "student": self.paths[1]}
+        return own.get(section, self.root / "completions" / f"{self.out.stem}-{section}.json")
 
 
 class _Here:
@@ -70,10 +71,14 @@ class _Here:
 
         from raydistill.rollout.transformers_engine import TransformersEngine
 
-        context, gpu = self._job.rollout.max_model_len, torch.cuda.is_available()
-        spec = EngineSpec("transformers", role.config.model, context, dtype=self._job.dtype, threads=self._threads, gpu=gpu)
-        engine = TransformersEngine(spec)
-        yield partial(engine.generate, version=engine.weights_version)
+        @cache
+        def engine() -> TransformersEngine:
+            context, gpu = self._job.rollout.max_model_len, torch.cuda.is_available()
+            return TransformersEngine(
+                EngineSpec("transformers", role.config.model, context, dtype=self._job.dtype, threads=self._threads, gpu=gpu)
+            )
+
+        yield lambda prompts, sampling: engine().generate(prompts, sampling, engine().weights_version)
 
     @contextmanager
     def comparer(self, pair: Pair) -> Iterator[Ask]:

@@ -13,7 +13,8 @@ class ModelConfig(Strict):
     """A causal language model and how a prompt is put to it."""
 
     model: Annotated[str, Field(min_length=1)]
-    """Local Hugging Face folder or hub name; `demo:teacher`, `demo:proxy` and `demo:student` are the embedded demo models."""
+    """Local Hugging Face folder or hub name; `demo:teacher`, `demo:proxy` and `demo:student` are the embedded demo models,
+    `demo-corrections:teacher` and so on those of `task.corrections`."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """`chat` renders the prompt as a user turn by the tokenizer's template, `plain` takes it as it is; `auto` is chat if there is one."""
     prompt_format: str = "{prompt}"

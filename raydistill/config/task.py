@@ -17,6 +17,8 @@ class ArithmeticTask(Strict):
 
     kind: Literal["arithmetic"] = "arithmetic"
     """Selects this task."""
+    corrections: bool = False
+    """Whether some traces do a step wrong first, say so and do it again: the task of the models `demo-corrections:ROLE`."""
 
 
 class DataFiles(Strict):

@@ -165,10 +165,6 @@ def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
     }
 
 
-def self_correction_collapse() -> Json:
-    return not_measured("the task's traces contain no corrections")
-
-
 def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
     """Student minus teacher of the share of repeated n-grams, paired by prompt; and the rest for both, over as many completions of each."""
     samples = min(len(row) for sampled in (student, teacher) for row in sampled.completions_BG)

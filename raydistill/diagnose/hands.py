@@ -11,6 +11,7 @@ from raydistill.crew import engine_spec, scorer_actor, scorer_spec
 from raydistill.diagnosis_plan import Pair
 from raydistill.evaluate.measure import Generate
 from raydistill.models.lineup import Role
+from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.scoring.score import SequenceScore
 
 Ask = Callable[[Sequence[tuple[str, tuple[Any, ...]]]], list[Any]]
@@ -23,7 +24,7 @@ class Hands(Protocol):
     """Who samples, compares and scores."""
 
     def engines(self, role: Role) -> AbstractContextManager[Generate]:
-        """Engines with a model."""
+        """Engines with a model, which start when they are first asked."""
         ...
 
     def comparer(self, pair: Pair) -> AbstractContextManager[Ask]:
@@ -46,13 +47,20 @@ class OnRay:
         from raydistill.rollout.pool import RolloutPool
 
         rollout = self._job.rollout
-        spec = engine_spec(rollout, self._job.dtype, role.config.model)
-        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
+        pools: list[RolloutPool] = []
+
+        def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
+            if not pools:
+                spec = engine_spec(rollout, self._job.dtype, role.config.model)
+                pools.append(RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
+                pools[0].ready()
+            return pools[0].generate(prompts, sampling)
+
         try:
-            pool.ready()
-            yield pool.generate
+            yield generate
         finally:
-            pool.shutdown()
+            for pool in pools:
+                pool.shutdown()
 
     @contextmanager
     def comparer(self, pair: Pair) -> Iterator[Ask]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from raydistill.evaluate.intervals import Estimate, mean_estimate
 
-_RESULT = re.compile(r"=\s*\$?\s*-?(\d+|[a-j](?![A-Za-z]))")
-"""What a step comes to: a number or, where letters stand for digits, a letter after `=`."""
+_RESULT = re.compile(r"=\s*\$?\s*-?(\d+(?![\dx])|[a-j](?![A-Za-z]))(?:[.,]\d+)*")
+"""What a step comes to: a number or, where letters stand for digits, a letter after `=`; not a coefficient, or one taken back (`4x`)."""
 _DIGITS, _LETTERS = "0123456789", "abcdefghij"
 
 
@@ -60,10 +60,11 @@ def auc(rivals: Sequence[Rivals]) -> Estimate:
     return mean_estimate([area + len(rivals) * one for one in moved])
 
 
-def corrupt_step(trace: str, rng: random.Random) -> str | None:
-    """The trace with the result of one step, chosen by `rng`, changed in one character; None where no step has a result after `=`.
+def corrupt_step(trace: str, rng: random.Random) -> tuple[str, int] | None:
+    """The trace with the result of one step, chosen by `rng`, changed in one character, and the place where that result ends.
 
-    Length and all else stay, and so does the answer at the end, unless the last result is the answer itself.
+    Length and all else stay, and so does the answer at the end, unless the last result is the answer itself. None where no step has a
+    result after `=`.
     """
     results = list(_RESULT.finditer(trace))
     if not results:
@@ -71,7 +72,7 @@ def corrupt_step(trace: str, rng: random.Random) -> str | None:
     found = rng.choice(results)
     place = rng.randrange(*found.span(1))
     symbols = _DIGITS if trace[place].isdecimal() else _LETTERS
-    return trace[:place] + rng.choice([one for one in symbols if one != trace[place]]) + trace[place + 1 :]
+    return trace[:place] + rng.choice([one for one in symbols if one != trace[place]]) + trace[place + 1 :], found.end()
 
 
 def _above(pair: tuple[float, float]) -> float:

@@ -115,6 +115,7 @@ def _about_symptoms(symptoms: Json) -> Iterator[str]:
             f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
             f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
         )
+    yield from _about_recovery(symptoms["self_correction_collapse"])
     if _surely(symptoms["local_decoding_degradation"]) > _BY["local_decoding_degradation"]:
         yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."
 
@@ -129,3 +130,10 @@ def _about_the_student_after(after: Json) -> Iterator[str]:
     yield f"Distillation changed {'; '.join(changed)}." if changed else "Distillation surely changed neither score nor symptoms."
     for sentence in verdict({name: after[name] for name in ("traps", "symptoms")}):
         yield f"After distillation: {sentence}"
+
+
+def _about_recovery(collapse: Json) -> Iterator[str]:
+    """Intervals that do not overlap: a weaker claim than that of a paired difference needs, and a safe one."""
+    student, teacher = collapse["student"]["recovery"], collapse["teacher"]["recovery"]
+    if student.get("ci95") and teacher.get("ci95") and student["ci95"][1] < teacher["ci95"][0]:
+        yield f"It finds back from a wrong step less often than the teacher: {figure_in_words(student)} against {figure_in_words(teacher)}."

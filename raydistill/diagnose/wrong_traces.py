@@ -66,5 +66,5 @@ def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def _corrupted(right: Sequence[str], rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    both = [(wrong, text) for text in right if (wrong := corrupt_step(text, rng)) is not None]
+    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, rng)) is not None]
     return tuple(wrong for wrong, _ in both), tuple(text for _, text in both)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from raydistill.errors import InputError, reason
-from raydistill.models.trio import ROLES, Role, demo_model
+from raydistill.models.trio import ROLES, TRIOS, demo_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,15 +18,16 @@ _FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 def resolve_folder(field: str, model: str) -> Path:
-    """The folder of a model: itself, `demo:ROLE` of the embedded trio, or a snapshot of the hub, fetched if need be.
+    """The folder of a model: itself, `demo:ROLE` or `demo-corrections:ROLE` of the embedded trios, or a snapshot
+    of the hub, fetched if need be.
 
     Raises InputError naming `field` where there is none.
     """
     kind, colon, role = model.partition(":")
-    if colon and kind == "demo":
+    if colon and kind in TRIOS:
         if role not in ROLES:
-            raise InputError(f"{field}: no demo model {role!r}; there are {', '.join(f'demo:{name}' for name in get_args(Role))}")
-        return demo_model(role)
+            raise InputError(f"{field}: no demo model {role!r}; there are {', '.join(f'{kind}:{name}' for name in ROLES)}")
+        return demo_model(role, kind)
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder.resolve()

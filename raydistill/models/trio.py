@@ -2,7 +2,8 @@
 
 Teacher and student are Llamas that read characters; the proxy has a BPE tokenizer of its own, so that every score that
 crosses from one to the other goes through text. All three were pretrained on the mixture of `tasks.arithmetic` (see
-`models.pretrain`); `workflows/build_trio.py` builds them from nothing.
+`models.pretrain`); `workflows/build_trio.py` builds them from nothing. A second trio, `demo-corrections`, is alike but for
+traces in which a wrong step is put right, and the character that says so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ SPECIAL_TOKENS = (PAD, BOS, EOS, UNK)
 CHARACTERS = "0123456789+-=;#~ abcdefghijABCDEFGH"
 PROXY_VOCABULARY = 113
 MAX_POSITIONS = 128
-_SHIPPED = Path(__file__).parent / "demo_trio"
+TRIOS = {"demo": "demo_trio", "demo-corrections": "demo_corrections_trio"}
+"""What stands before the colon of a shipped model's name, and the folder of its trio."""
 
 # head_dim is 32 whatever the width, because vLLM's CPU attention refuses smaller ones. The wide initial weights halve the
 # number of steps that models of this size need.
@@ -34,9 +36,9 @@ _SHAPES: dict[Role, dict[str, Any]] = {
 }
 
 
-def demo_model(role: Role) -> Path:
-    """The shipped Hugging Face folder of one model of the trio."""
-    return _SHIPPED / role
+def demo_model(role: Role, trio: str = "demo") -> Path:
+    """The shipped Hugging Face folder of one model of a trio."""
+    return Path(__file__).parent / TRIOS[trio] / role
 
 
 def _wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
@@ -60,16 +62,16 @@ def _wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def character_tokenizer() -> PreTrainedTokenizerFast:
+def character_tokenizer(characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
     """One token a character of the task; teacher and student share it."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
-    vocabulary = {token: id_ for id_, token in enumerate([*SPECIAL_TOKENS, *CHARACTERS])}
+    vocabulary = {token: id_ for id_, token in enumerate([*SPECIAL_TOKENS, *characters])}
     return _wrap(Tokenizer(BPE(vocabulary, merges=[], unk_token=UNK)))
 
 
-def bpe_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def bpe_tokenizer(texts: Iterable[str], characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
     """The proxy's tokenizer: a BPE of PROXY_VOCABULARY tokens learnt from `texts`, which covers every character of the task."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
@@ -77,18 +79,18 @@ def bpe_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
     core = Tokenizer(BPE(unk_token=UNK))
     trainer = BpeTrainer(
-        vocab_size=PROXY_VOCABULARY, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=list(CHARACTERS), show_progress=False
+        vocab_size=PROXY_VOCABULARY, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=list(characters), show_progress=False
     )
     core.train_from_iterator(texts, trainer)
     return _wrap(core)
 
 
-def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
-    """The architecture of one model of the trio."""
+def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase, layers: int | None = None) -> LlamaConfig:
+    """The architecture of one model of a trio, with another number of layers if given."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        **_SHAPES[role],
+        **_SHAPES[role] | ({"num_hidden_layers": layers} if layers else {}),
         vocab_size=len(tokenizer),
         head_dim=32,
         max_position_embeddings=MAX_POSITIONS,
@@ -100,11 +102,11 @@ def llama_config(role: Role, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
     )
 
 
-def new_model(role: Role, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """One model of the trio with random weights, the same ones for the same seed. Leaves torch's global stream as it was."""
+def new_model(role: Role, tokenizer: PreTrainedTokenizerBase, seed: int, layers: int | None = None) -> LlamaForCausalLM:
+    """One model of a trio with random weights, the same ones for the same seed. Leaves torch's global stream as it was."""
     import torch
     from transformers import LlamaForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(llama_config(role, tokenizer))
+        return LlamaForCausalLM(llama_config(role, tokenizer, layers))

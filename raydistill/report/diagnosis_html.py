@@ -108,8 +108,7 @@ def _sections(traps: Json, symptoms: Json) -> Iterator[Section]:
     yield _overconfidence(symptoms["overconfident_hallucination"])
     if consistency := symptoms["overconfident_hallucination"].get("self_consistency"):
         yield _consistency(consistency)
-    collapse = symptoms["self_correction_collapse"]
-    yield ("Symptom: self-correction collapse", "The chance to recover from a wrong step.", [("recovery", collapse)], None, "")
+    yield _self_correction(symptoms["self_correction_collapse"])
     yield _degradation(symptoms["local_decoding_degradation"])
 
 
@@ -206,6 +205,25 @@ def _overconfidence(found: Json) -> Section:
     bins = [found[name].get("bins", []) for name in ("student", "teacher")]
     picture = markup(reliability_svg(*bins)) if any(bins) else None
     return "Symptom: overconfident hallucination", explained, rows, picture, "Numbers at the points are answers in the bin."
+
+
+def _self_correction(found: Json) -> Section:
+    explained = (
+        "Whether a model that goes on from a wrong step still ends right. The reference is its accuracy after the same beginning with that "
+        "step right."
+    )
+    rows: list[Row] = []
+    for name in ("student", "teacher"):
+        one = found[name]
+        rows += [(f"{name}: right after a wrong step", one["recovery"]), (f"{name}: after the same, right", one["uncorrupted"])]
+        traces = {"own": "the teacher's traces", "gold": "gold completions"}
+        rows += [(f"{name}: after a wrong step, in {traces[source]}", share) for source, share in one["by_source"].items()]
+        rows += [
+            (f"{name}: completions with a correction", one["corrections"]["rate"]),
+            (f"{name}: right with a correction", one["corrections"]["right_with"]),
+            (f"{name}: right without", one["corrections"]["right_without"]),
+        ]
+    return "Symptom: self-correction collapse", explained, rows, None, ""
 
 
 def _degradation(found: Json) -> Section:

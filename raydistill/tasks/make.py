@@ -16,7 +16,7 @@ from raydistill.tasks.prompt import Task
 def make_task(config: TaskConfig) -> Task:
     """The task that `config` describes. Raises InputError where its data cannot be used."""
     if isinstance(config, ArithmeticTask):
-        return Arithmetic()
+        return Arithmetic(config.corrections)
     task = _data_task(config)
     return FewShot(task, config.few_shot, config.few_shot_format) if config.few_shot else task
 

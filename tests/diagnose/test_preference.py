@@ -48,12 +48,13 @@ def test_a_corrupted_trace_meets_only_its_original():
 def test_a_corrupted_step_is_one_character_and_not_the_answer(style, seed):
     prompt = Arithmetic().prompts("tune")[seed]
     right = trace(prompt.text, style, random.Random(seed))
-    wrong = corrupt_step(right, random.Random(seed))
+    wrong, end = corrupt_step(right, random.Random(seed))
     changed = [place for place, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
     assert len(changed) == 1
     assert right[changed[0] - 1] == "="
+    assert end == changed[0] + 1
     assert Arithmetic().verify(prompt, wrong)
-    assert wrong == corrupt_step(right, random.Random(seed))
+    assert (wrong, end) == corrupt_step(right, random.Random(seed))
 
 
 def test_a_trace_without_a_step_cannot_be_corrupted():
@@ -62,4 +63,12 @@ def test_a_trace_without_a_step_cannot_be_corrupted():
 
 
 def test_a_number_stays_one():
-    assert corrupt_step("2 * 24 = 48 clips", random.Random(0)).split(" = ")[1][:2].isdecimal()
+    wrong, end = corrupt_step("2 * 24 = 48 clips", random.Random(0))
+    assert wrong[:end].split(" = ")[1].isdecimal()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_taken_back_is_no_step(seed):
+    wrong, end = corrupt_step("7+5=4x7+5=2;2-9=3;#3", random.Random(seed))
+    assert wrong.startswith("7+5=4x7+5=")
+    assert end in (11, 17)

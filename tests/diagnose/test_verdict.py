@@ -10,7 +10,7 @@ def figure(value, low=None, unit="u", **more):
 NOTHING = {"not measured": "the tokenizers differ"}
 
 
-def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0):
+def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0, recovery=0.9):
     curve = [{"k": k} | figure(value) for k, value in ((1, 0.2), (20, 0.94), (50, 0.97), (39000, 1.0))]
     return {
         "traps": {
@@ -20,6 +20,7 @@ def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=
         },
         "symptoms": {
             "overconfident_hallucination": figure(error, student={"confidence_when_wrong": figure(0.9)}) | {"reference": 0.02},
+            "self_correction_collapse": {"student": {"recovery": figure(recovery)}, "teacher": {"recovery": figure(0.95, low=0.9)}},
             "local_decoding_degradation": figure(repeats),
         },
     }
@@ -65,6 +66,14 @@ def test_symptoms_are_named_only_where_they_are():
     assert "calibration error 0.300" in said
     assert "0.900" in said
     assert "repeats itself" in said
+
+
+def test_a_recovery_surely_below_the_teachers_is_named():
+    (said,) = [sentence for sentence in verdict(diagnosis(recovery=0.6)) if "wrong step" in sentence]
+    assert said.endswith("than the teacher: 0.600 [0.600, 0.600] u against 0.950 [0.900, 0.950] u.")
+    found = diagnosis(recovery=0.6)
+    found["symptoms"]["self_correction_collapse"]["teacher"]["recovery"] = NOTHING
+    assert len(verdict(found)) == 2
 
 
 def test_a_symptom_that_was_not_measured_is_no_symptom():

@@ -33,12 +33,9 @@ def test_every_trap_and_symptom_has_a_figure_with_interval_and_n_or_says_why_not
     found = json.loads((run / "diagnosis.json").read_text())
     assert list(found["traps"]) == ["tail_noise", "off_policy_instability", "gap"]
     assert list(found["symptoms"]) == ["overconfident_hallucination", "self_correction_collapse", "local_decoding_degradation"]
-    for name, one in (found["traps"] | found["symptoms"]).items():
-        if name == "self_correction_collapse":
-            assert "no corrections" in one["not measured"]
-        else:
-            assert one["ci95"][0] <= one["value"] <= one["ci95"][1]
-            assert one["n"] == 12
+    for one in (found["traps"] | found["symptoms"]).values():
+        assert one["ci95"][0] <= one["value"] <= one["ci95"][1]
+        assert one["n"] == 12
     curve = [row["value"] for row in found["traps"]["tail_noise"]["curve"]["forward"]]
     assert curve == sorted(curve)
     gap = found["traps"]["gap"]
@@ -58,6 +55,10 @@ def test_every_trap_and_symptom_has_a_figure_with_interval_and_n_or_says_why_not
     consistency = found["symptoms"]["overconfident_hallucination"]["self_consistency"]
     assert consistency["samples"] == 2
     assert consistency["teacher"]["majority_right"]["value"] > consistency["student"]["majority_right"]["value"]
+    recovery = found["symptoms"]["self_correction_collapse"]
+    assert recovery["teacher"]["recovery"]["value"] == 0  # it was never shown a correction
+    assert recovery["teacher"]["uncorrupted"]["value"] > 0.9
+    assert recovery["reference"] == recovery["student"]["uncorrupted"]["value"]
     assert found["split"] == "tune"
     assert found["verdict"]
 
@@ -139,6 +140,7 @@ def test_another_tokenizer_and_vllm(tmp_path) -> None:
     assert found["traps"]["tail_noise"] == {"not measured": "the tokenizers differ"}
     assert found["traps"]["gap"]["n"] == 12
     assert found["symptoms"]["overconfident_hallucination"]["value"] >= 0
+    assert found["symptoms"]["self_correction_collapse"]["n"] == 12
 
 
 @pytest.mark.parametrize(

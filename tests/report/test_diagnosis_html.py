@@ -10,6 +10,7 @@ from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.comparer import BINS, Tail, TraceDivergence
 from raydistill.diagnose.frequency import frequencies
 from raydistill.diagnose.preference import Rivals
+from raydistill.diagnose.self_correction import Continued, Cut, self_correction_collapse
 from raydistill.diagnose.verdict import verdict
 from raydistill.report.diagnosis_html import diagnosis_html
 from tests.diagnose.samples import sampled
@@ -35,6 +36,7 @@ def diagnosis(same_tokens=True):
     rivals = [Rivals((1.0,), (2.0,), paired=True), Rivals((3.0,), (2.5,), paired=True)]
     gradient = findings.gradient_noise([1.0, 2.0, 4.0], [1.0, 3.0, 2.0])
     consistency = {"self_consistency": findings.self_consistency(texts, texts, "arithmetic")}
+    back = [Continued(Cut(place, "own", "1+1=2", "1+1=3"), place % 3 == 0, True) for place in range(12)]
     answers = [[Answer(0.9, True)], [Answer(0.8, False)]]
     found = {
         "run": "a <run>",
@@ -54,7 +56,7 @@ def diagnosis(same_tokens=True):
         "symptoms": {
             "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1])
             | consistency,
-            "self_correction_collapse": findings.self_correction_collapse(),
+            "self_correction_collapse": self_correction_collapse(texts, texts, back if same_tokens else [], back, "arithmetic"),
             "local_decoding_degradation": findings.local_decoding_degradation(texts, texts),
         },
     }

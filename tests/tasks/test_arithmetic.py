@@ -10,10 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.tasks.arithmetic import CIPHER_KEYS, RAMBLE_LETTERS, SPLIT_SIZES, STYLE_SHARES, Arithmetic, sample_trace, trace
+from raydistill.tasks.arithmetic import (
+    CIPHER_KEYS,
+    CORRECTED_SHARES,
+    CORRECTION,
+    RAMBLE_LETTERS,
+    SPLIT_SIZES,
+    STYLE_SHARES,
+    Arithmetic,
+    sample_trace,
+    trace,
+)
 from raydistill.tasks.prompt import Prompt, Split
 
 TASK = Arithmetic()
+CORRECTED = Arithmetic(corrections=True)
 SPLITS: tuple[Split, ...] = ("train", "tune", "report")
 PROMPTS = {split: TASK.prompts(split) for split in SPLITS}
 EVERY = [prompt for prompts in PROMPTS.values() for prompt in prompts]
@@ -94,5 +105,66 @@ def test_what_no_style_begins_with_is_other(completion: str, style: str) -> None
 
 
 def test_an_unknown_style_is_named() -> None:
-    with pytest.raises(ValueError, match="'opaque'; known: clear, ramble, cipher"):
+    with pytest.raises(ValueError, match="'opaque'; known: clear, ramble, cipher, corrected"):
         trace("1+2+3=", "opaque", random.Random(0))
+
+
+# --- with corrections
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_corrections_change_gold_completions_alone(split: Split) -> None:
+    found = CORRECTED.prompts(split)
+    assert [(one.id, one.text, one.answer) for one in found] == [(one.id, one.text, one.answer) for one in PROMPTS[split]]
+    assert PROMPTS[split] == Arithmetic().prompts(split)  # neither task sees the other's
+
+
+def test_a_corrected_mixture_keeps_the_other_styles_in_proportion() -> None:
+    gold = [prompt.gold for split in SPLITS for prompt in CORRECTED.prompts(split)]
+    assert all(CORRECTED.verify(prompt, text) for prompt, text in zip(EVERY, gold, strict=True))
+    shares = Counter(map(CORRECTED.style, gold))
+    assert {style: shares[style] / 4000 for style in CORRECTED_SHARES} == pytest.approx(CORRECTED_SHARES, abs=0.025)
+    assert sum(CORRECTED_SHARES.values()) == pytest.approx(1)
+    assert CORRECTED_SHARES["cipher"] / CORRECTED_SHARES["clear"] == pytest.approx(STYLE_SHARES["cipher"] / STYLE_SHARES["clear"])
+
+
+@given(prompt=prompts, seed=st.integers(0, 2**32))
+def test_a_corrected_trace_is_another_trace_with_one_wrong_step_put_right(prompt: Prompt, seed: int) -> None:
+    text = trace(prompt.text, "corrected", random.Random(seed))
+    assert CORRECTED.style(text) == "corrected"
+    assert CORRECTED.verify(prompt, text)
+    before, mark, after = text.partition(CORRECTION)
+    assert mark
+    assert CORRECTION not in after
+    slip, redone = before.rpartition(";")[2], after.partition(";")[0]
+    start = before[: len(before) - len(slip)]
+    if not start:  # a slip in the first step stands behind the style's mark
+        lead = len(slip) - len(redone)
+        start, slip = slip[:lead], slip[lead:]
+    assert slip[:-1] == redone[:-1]
+    assert slip[-1] != redone[-1]
+    mended = start + after
+    assert CORRECTED.style(mended) == TASK.style(mended) in STYLE_SHARES
+    assert mended == trace(prompt.text, TASK.style(mended), Chosen(mended))
+
+
+class Chosen(random.Random):
+    """Draws what a trace was drawn with."""
+
+    def __new__(cls, text: str) -> Chosen:
+        return super().__new__(cls)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def choices(self, *_: object, **__: object) -> list[str]:
+        return list(self._text[1:5])
+
+    def choice(self, _: object) -> str:
+        return self._text[0]
+
+
+def test_the_mark_is_no_sign_of_the_task_without_corrections() -> None:
+    assert CORRECTION not in "".join(prompt.text + prompt.gold for prompt in EVERY)
+    assert TASK.style("7+5=4x7+5=2;2-9=3;#3") == "clear"
