@@ -22,7 +22,8 @@ from dataclasses import dataclass
 _OPEN = r"[\s*_$\"'`]{0,6}"
 _WRAPPED = r"(?:\\(?:text|textbf|mathbf|mathrm)\{)?"
 _END = r"(?![\w-]|['’]\w)"  # "A-levels", "A's"; but 'A' in quotes
-_HEDGE = r"(?!\)?\s{0,3}(?:,|/|&|\bor\b|\band\b)\s{0,3}\(?[A-Z]\b)"
+_OTHER = r"\s{0,3}\(?(?-i:[A-Z])\b"
+_HEDGE = rf"(?!\)?\s{{0,3}}(?:(?:/|&|\bor\b|\band\b){_OTHER}|,{_OTHER}\)?\s{{0,3}}(?:$|[.,;]|and\b|or\b)))"
 _BARE = (
     rf"(?:(?-i:(?P<bare>[B-HJ-Z])){_END}|(?-i:(?P<word>[AI])){_END}"
     r"(?=[^\S\n]{0,6}(?:$|[^\w\s]|\n|because\b|since\b|as\b)))"

@@ -49,7 +49,7 @@ class DataTask(ABC):
         self._limit = limit
         self._drop = drop_contaminated
         self.warnings: tuple[str, ...] = ()
-        """What was found at the first call of `prompts`: questions that repeat, and measured ones that training questions overlap."""
+        """What was found at the first call of `prompts`, a line each: repeats, and measured questions that training questions overlap."""
         self._overlapping: set[str] = set()
         """Ids of those training questions."""
         self._splits: dict[Split, list[Prompt]] | None = None
@@ -98,8 +98,8 @@ class DataTask(ABC):
                 rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where)
                 splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
                 if repeats := len(rows) - len(splits[split]):
-                    told = f"{repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"
-                    self.warnings += (f"task.data.{split}: {told}",)
+                    message = f"{repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"
+                    self.warnings += (f"task.data.{split}: {message}",)
         self._cut(splits)
         self._find_overlaps(splits)
         if self._drop:
@@ -118,8 +118,10 @@ class DataTask(ABC):
             if pairs:
                 found, giving = (len({pair[side] for pair in pairs}) for side in (1, 0))
                 done = f"{giving} were dropped" if self._drop else "task.drop_contaminated=true drops them"
-                told = f"{found} of {len(splits[split])} {split} questions overlap with training ones (13 words in a row, or all words)"
-                self.warnings += (f"task.data: {told}; {done}",)
+                self.warnings += (
+                    f"task.data: {found} of {len(splits[split])} {split} questions overlap with training questions (13 words in a row, "
+                    f"or all words); {done}",
+                )
 
     def _fresh(self, prompts: list[Prompt], seen: set[str]) -> list[Prompt]:
         """The prompts in hash order, the first of each id, without those already `seen`, which grows."""

@@ -97,7 +97,7 @@ def test_overlaps_are_counted_in_a_line_and_dropped_on_demand(tmp_path: Path, dr
     found = contaminated(tmp_path, drop_contaminated=drop, few_shot=few_shot)
     giving = sum(LONG in prompt.text.rpartition("Question: ")[2] for prompt in found.prompts("train"))
     (warning, *_) = task_warnings(found)
-    assert warning.startswith("task.data: 3 of 13 report questions overlap with training ones (13 words in a row, or all words); ")
+    assert warning.startswith("task.data: 3 of 13 report questions overlap with training questions (13 words in a row, or all words); ")
     assert warning.endswith("2 were dropped" if drop else "task.drop_contaminated=true drops them")
     assert giving == 0 if drop else giving > 0
     assert not any(LONG in prompt.text.rpartition("Question: ")[0] for split in ("train", "report") for prompt in found.prompts(split))  # type: ignore[arg-type]
