@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raydistill.cluster import connect
 from raydistill.config.diagnose import Diagnose
-from raydistill.crew import engine_spec, scorer_actor
+from raydistill.crew import scorer_actor
 from raydistill.diagnose import findings
 from raydistill.diagnose.comparer import BINS, start_comparer
 from raydistill.diagnose.confidence import answers as sure_answers
@@ -23,20 +23,19 @@ from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
 from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import check_completions
+from raydistill.evaluate.measure import Generate
 from raydistill.files import write_whole
 from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
-from raydistill.rollout.completion import Sampling, TokenPrompt
-from raydistill.rollout.pool import RolloutPool
+from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
+from raydistill.sampling import checked, engines
 from raydistill.scoring.actor import answers
 from raydistill.scoring.score import ScorerSpec
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
-from raydistill.tasks.verifier import Outcome, Verifier
 from raydistill.timing import Phases
 from raydistill.track.secrets import public_yaml
 
@@ -113,26 +112,14 @@ class Diagnosis:
         path, prompts = self.folder.root / "completions" / f"{role.facts.section}.json", self.pair.prompts
         if path.exists():
             return Sampled.read(path, prompts)
-        asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
-        with self.phases("sample"), self._engines(role) as pool, self.console.busy(f"sampling from the {role.facts.section}"):
-            completions = pool.generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
-            with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
-                outcomes = check_completions(verifier, prompts, completions)
-        right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
-        found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
+        sampling = Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed)
+        with self.phases("sample"), self._engines(role) as generate, self.console.busy(f"sampling from the {role.facts.section}"):
+            found = checked(generate, self.pair.task, self.job.verifier, prompts, reader, sampling)
         write_whole(path, found.to_json())
         return found
 
-    @contextmanager
-    def _engines(self, role: Role) -> Iterator[RolloutPool]:
-        rollout = self.job.rollout
-        spec = engine_spec(rollout, self.job.dtype, role.config.model)
-        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
-        try:
-            pool.ready()
-            yield pool
-        finally:
-            pool.shutdown()
+    def _engines(self, role: Role) -> AbstractContextManager[Generate]:
+        return engines(self.job.rollout, self.job.dtype, role.config.model)
 
     # --- token by token
 
