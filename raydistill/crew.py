@@ -16,7 +16,7 @@ from raydistill.evaluate.measure import check_completions
 from raydistill.learner.batch import LearnerSpec, LoraSpec
 from raydistill.learner.group import LearnerGroup
 from raydistill.models.lineup import Lineup, Role
-from raydistill.models.text import encode_completion, render_prompt
+from raydistill.models.text import encode_completion
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
@@ -39,14 +39,12 @@ class Crew:
         """Starts all actors without waiting for them."""
         self.run = run
         self.task = make_task(run.task)
-        self._teacher = lineup.teacher.config
+        self._teacher = lineup.teacher
         self._exact = exact_kl(run, lineup.teacher.facts.embedding_rows)
-        self._tokenizer: Any = None
-        engines = engine_spec(run.rollout, run.learner.dtype, self._teacher.model)
+        model = self._teacher.config.model
+        engines = engine_spec(run.rollout, run.learner.dtype, model)
         self.pool = RolloutPool(engines, run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus)
-        self.learner = LearnerGroup(
-            learner_spec(run, self._teacher.model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus
-        )
+        self.learner = LearnerGroup(learner_spec(run, model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus)
         self.anchor = self._scorer(lineup.teacher)
         self.proxy = self._scorer(lineup.proxy) if lineup.proxy else None
         self.current = self._scorer(lineup.teacher)
@@ -64,9 +62,9 @@ class Crew:
 
     def ready(self) -> None:
         """Wait until every actor is up."""
-        from raydistill.models.load import load_tokenizer
+        from raydistill.students.job import make_reader
 
-        self._tokenizer = load_tokenizer(self._teacher.model)
+        self._reader = make_reader(self._teacher.facts, self._teacher.config)
         self._probe = self._probe_ids()
         self.pool.ready()
         self.learner.ready()
@@ -86,8 +84,7 @@ class Crew:
 
     def token_prompts(self, prompts: Sequence[Prompt]) -> list[TokenPrompt]:
         """The prompts in the teacher's tokens."""
-        template, prompt_format = self._teacher.template, self._teacher.prompt_format
-        return [TokenPrompt(p.id, tuple(render_prompt(self._tokenizer, p.text, template, prompt_format))) for p in prompts]
+        return [TokenPrompt(prompt.id, self._reader.prompt(prompt.text)) for prompt in prompts]
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions of each prompt by the weights of the last sync."""
@@ -167,7 +164,7 @@ class Crew:
     def _probe_ids(self) -> list[int]:
         """The first train prompt with its gold answer, as far as it fits: a fixed text on which engines and learner must agree."""
         prompt = self.task.prompts("train")[0]
-        ids = [*self.token_prompts([prompt])[0].token_ids, *encode_completion(self._tokenizer, prompt.gold or prompt.answer)]
+        ids = [*self.token_prompts([prompt])[0].token_ids, *encode_completion(self._reader.tokenizer, prompt.gold or prompt.answer)]
         return ids[: self.run.rollout.max_model_len - 1]
 
     def shutdown(self) -> None:
@@ -203,15 +200,19 @@ def engine_spec(rollout: RolloutConfig, dtype: Dtype, model: str) -> EngineSpec:
 
 def scorer_actor(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> Any:
     """A scorer of a model, started without waiting for it."""
-    spec = ScorerSpec(
+    return start_scorer(scorer_spec(config, scorer, dtype), scorer.cpus, scorer.gpus)
+
+
+def scorer_spec(config: ModelConfig, scorer: ScorerConfig, dtype: Dtype) -> ScorerSpec:
+    return ScorerSpec(
         model=config.model,
         template=config.template,
         prompt_format=config.prompt_format,
+        system_prompt=config.system_prompt,
         dtype=dtype,
         batch_tokens=scorer.batch_tokens,
         threads=max(1, int(scorer.cpus)),
     )
-    return start_scorer(spec, scorer.cpus, scorer.gpus)
 
 
 def zero_fields(config: ZeroConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, c
 from raydistill.reading import require_readable
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
-from raydistill.tasks.make import make_task
+from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Prompt, Task
 
 _VERIFIER_BYTES = 0.1 * 2**30
@@ -66,14 +66,14 @@ def check(job: Diagnose) -> Pair:
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
         require_readable(role.facts.section, reader, texts)
     warnings = [warning for role in roles for warning in role.facts.warnings] + check_ends(roles[0].facts, [roles[1].facts])
-    pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), tuple(warnings))
+    pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), (*warnings, *task_warnings(task)))
     check_room(parts(job, pair))
     return pair
 
 
 def _role(section: str, job: Diagnose) -> Role:
     config = getattr(job, section)
-    facts = inspect_model(ModelRef(section, config.model, config.template))
+    facts = inspect_model(ModelRef(section, config.model, config.template, config.system_prompt))
     return Role(facts, settled(config, facts))
 
 

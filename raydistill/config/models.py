@@ -18,6 +18,8 @@ class ModelConfig(Strict):
     """`chat` renders the prompt as a user turn by the tokenizer's template, `plain` takes it as it is; `auto` is chat if there is one."""
     prompt_format: str = "{prompt}"
     """Text around the prompt, such as `Question: {prompt}\\nAnswer:`."""
+    system_prompt: str = ""
+    """A system turn before the prompt's turn; for chat templates that have one. Empty for none, or for the template's own."""
 
     @field_validator("prompt_format")
     @classmethod

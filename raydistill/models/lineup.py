@@ -55,7 +55,7 @@ def line_up(run: Run) -> Lineup:
 
 
 def _reference(section: str, config: ModelConfig) -> ModelRef:
-    return ModelRef(section, config.model, config.template)
+    return ModelRef(section, config.model, config.template, config.system_prompt)
 
 
 def settled(config: ModelConfig, facts: ModelFacts) -> ModelConfig:

@@ -22,7 +22,7 @@ from raydistill.errors import InputError, reason
 from raydistill.models.checkpoint import Checkpoint, read_checkpoint, read_json, same_weights
 from raydistill.models.load import load_tokenizer, resolve_folder
 from raydistill.models.stops import stop_ids
-from raydistill.models.template import Template, end_of_turn_id, resolve_template
+from raydistill.models.template import Template, check_system_prompt, end_of_turn_id, resolve_template
 from raydistill.models.text import render_prompt
 from raydistill.models.vocabulary import check_embedding, check_special_tokens, check_vocabulary
 
@@ -47,6 +47,7 @@ class ModelRef:
     """The config section, such as `teacher`: errors name its fields."""
     model: str
     template: str = "auto"
+    system_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def inspect_model(ref: ModelRef) -> ModelFacts:
     check_special_tokens(field, tokenizer, checkpoint)
     check_embedding(field, checkpoint)
     template = resolve_template(tokenizer, ref.template, f"{ref.section}.template")
+    check_system_prompt(tokenizer, template, ref.system_prompt, ref.section)
     eos_ids = _eos_ids(field, tokenizer, folder)
     return ModelFacts(
         section=ref.section,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from raydistill.errors import InputError, reason
+from raydistill.models.text import turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +35,22 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: Template) -> in
         special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
         return next((token for token in after if token in special), tokenizer.eos_token_id)
     return tokenizer.eos_token_id
+
+
+def check_system_prompt(tokenizer: PreTrainedTokenizerBase, template: Template, system_prompt: str, section: str) -> None:
+    """Raises InputError naming the field of a config section where the template has no place for this system prompt."""
+    if not system_prompt:
+        return
+    field = f"{section}.system_prompt"
+    cure = f"drop it, or put its text into {section}.prompt_format"
+    if template != "chat":
+        raise InputError(f"{field}: prompts are plain text, which has no system turn; {cure}")
+    try:
+        rendered = str(tokenizer.apply_chat_template(turns(_QUESTION, system_prompt), add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # as in _check_chat_template
+        raise InputError(f"{field}: the chat template takes no system turn ({reason(error)}); {cure}") from error
+    if system_prompt.strip() not in rendered or _QUESTION not in rendered:
+        raise InputError(f"{field}: the chat template leaves out its text; {cure}")
 
 
 def _check_chat_template(tokenizer: PreTrainedTokenizerBase, field: str) -> None:

@@ -29,6 +29,7 @@ class ScorerSpec:
     """A Hugging Face folder or hub name."""
     template: Literal["auto", "chat", "plain"] = "auto"
     prompt_format: str = "{prompt}"
+    system_prompt: str = ""
     dtype: str = "float32"
     batch_tokens: int = 8192
     """Tokens, padding included, that go through the model at once."""
@@ -81,12 +82,13 @@ class Scorer:
         import torch
 
         from raydistill.models.load import load_model, load_tokenizer
-        from raydistill.models.template import end_of_turn_id, resolve_template
+        from raydistill.models.template import check_system_prompt, end_of_turn_id, resolve_template
         from raydistill.scoring.forward import Forward
 
         self.spec = spec
         self._tokenizer = load_tokenizer(spec.model)
         self._template = resolve_template(self._tokenizer, spec.template)
+        check_system_prompt(self._tokenizer, self._template, spec.system_prompt, spec.model)
         self._end_id = end_of_turn_id(self._tokenizer, self._template)
         self._model = load_model(spec.model, spec.dtype).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         self._forward = Forward(self._model, spec.batch_tokens)
@@ -159,7 +161,7 @@ class Scorer:
         return self._forward
 
     def _render(self, prompt: str) -> list[int]:
-        ids = render_prompt(self._tokenizer, prompt, self._template, self.spec.prompt_format)
+        ids = render_prompt(self._tokenizer, prompt, self._template, self.spec.prompt_format, self.spec.system_prompt)
         if not ids:
             raise RunError(f"a prompt becomes no token at all under {self.spec.model}: {prompt!r}; its first token could not be scored")
         return ids

@@ -48,10 +48,11 @@ class Reader:
     prompt_format: str
     end_id: int
     """The token that ends an answer."""
+    system_prompt: str = ""
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt, up to the point where a completion begins."""
-        return tuple(render_prompt(self.tokenizer, text, self.template, self.prompt_format))
+        return tuple(render_prompt(self.tokenizer, text, self.template, self.prompt_format, self.system_prompt))
 
     def trace(self, trace: Trace) -> Encoded:
         """A trace in this model's own tokenisation, with its end token if the trace ended."""

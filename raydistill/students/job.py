@@ -117,7 +117,7 @@ def read_model(section: str, config: ModelConfig) -> Reader:
     """How the model of a config's section reads texts. Raises InputError as `inspect_model` does."""
     from raydistill.models.preflight import ModelRef, inspect_model
 
-    return make_reader(inspect_model(ModelRef(section, config.model, config.template)), config)
+    return make_reader(inspect_model(ModelRef(section, config.model, config.template, config.system_prompt)), config)
 
 
 def make_reader(facts: ModelFacts, config: ModelConfig) -> Reader:
@@ -127,7 +127,7 @@ def make_reader(facts: ModelFacts, config: ModelConfig) -> Reader:
     tokenizer = load_tokenizer(config.model)
     # A chat template can end a turn with a token at which no engine stops, because the model's files do not name it as one.
     end_id = facts.end_of_turn_id if facts.end_of_turn_id in facts.eos_ids else tokenizer.eos_token_id
-    return Reader(tokenizer, facts.template, config.prompt_format, end_id)
+    return Reader(tokenizer, facts.template, config.prompt_format, end_id, config.system_prompt)
 
 
 def _train(job: StudentJob, method: MethodConfig, reader: Reader, model: Any, engine: Engine) -> None:

@@ -33,6 +33,8 @@ class Scoring(BaseModel):
     """`vocabulary_digest` of its tokenizer."""
     template: str
     prompt_format: str
+    system_prompt: str = ""
+    """Absent from cards of before there were any."""
     end_id: int
     """The token that ends an answer."""
     vocabulary: PositiveInt

@@ -48,6 +48,7 @@ def scoring_of(facts: ModelFacts, config: ModelConfig, k: int, temperature: floa
         tokens=vocabulary_digest(reader.tokenizer),
         template=facts.template,
         prompt_format=config.prompt_format,
+        system_prompt=config.system_prompt,
         end_id=reader.end_id,
         vocabulary=min(id_count(reader.tokenizer), facts.embedding_rows),
         k=k,

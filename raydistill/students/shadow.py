@@ -40,6 +40,7 @@ class ShadowSpec:
     template: str
     """`chat` or `plain`."""
     prompt_format: str
+    system_prompt: str
     end_id: int
     """The token that ends an answer."""
     lr: float
@@ -62,7 +63,9 @@ class Shadow:
         """Loads the model once, for scoring; `begin` loads shadow and twin."""
         self.spec = spec
         template: Any = spec.template
-        self._scorer = Scorer(ScorerSpec(spec.model, template, spec.prompt_format, batch_tokens=spec.scorer_batch_tokens))
+        self._scorer = Scorer(
+            ScorerSpec(spec.model, template, spec.prompt_format, spec.system_prompt, batch_tokens=spec.scorer_batch_tokens)
+        )
         self._reader = _reader(spec)
         self._serving = Lock()
         self._engine: TransformersEngine | None = None
@@ -193,7 +196,7 @@ class _Trainee:
 def _reader(spec: ShadowSpec) -> Reader:
     from raydistill.models.load import load_tokenizer
 
-    return Reader(load_tokenizer(spec.model), spec.template, spec.prompt_format, spec.end_id)
+    return Reader(load_tokenizer(spec.model), spec.template, spec.prompt_format, spec.end_id, spec.system_prompt)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from raydistill.tasks.verifier import Outcome, Verifier
 
 if TYPE_CHECKING:
     from raydistill.models.preflight import ModelFacts
-    from raydistill.students.shadow import TracePair
+    from raydistill.students.shadow import ShadowSpec, TracePair
 
 
 @dataclass(frozen=True)
@@ -173,24 +173,28 @@ class ShadowGroup:
 
 
 def _start(run: Run, config: ShadowsConfig, model: ModelConfig, facts: ModelFacts) -> Any:
+    return start_shadow(shadow_spec(config, model, facts, run.scorer.batch_tokens), config.cpus, config.gpus)
+
+
+def shadow_spec(config: ShadowsConfig, model: ModelConfig, facts: ModelFacts, scorer_batch_tokens: int) -> ShadowSpec:
     from raydistill.students.job import make_reader
     from raydistill.students.shadow import ShadowSpec
 
     reader = make_reader(facts, model)
-    spec = ShadowSpec(
+    return ShadowSpec(
         model=model.model,
         template=reader.template,
         prompt_format=reader.prompt_format,
+        system_prompt=reader.system_prompt,
         end_id=reader.end_id,
         lr=config.lr,
         batch=config.batch,
         updates=config.updates,
         eps=config.eps if config.use == "influence" else None,
         micro_batch_tokens=config.micro_batch_tokens,
-        scorer_batch_tokens=run.scorer.batch_tokens,
+        scorer_batch_tokens=scorer_batch_tokens,
         threads=max(1, int(config.cpus)),
     )
-    return start_shadow(spec, config.cpus, config.gpus)
 
 
 def _file(folder: Path | None, place: int) -> Path | None:

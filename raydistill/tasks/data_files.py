@@ -2,60 +2,85 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError, reason
+from raydistill.tasks.columns import Path, RowFilter, find_column, is_nothing, value_at
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from raydistill.config.task import Where
+
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _EMPTY = "{field}: {source} is empty; it needs at least one row"
+LONGEST = 2**20
+"""Characters of a text in a data set: no model has the context for more."""
 HUB_SPLITS = {"train": "train", "tune": "validation", "report": "test"}
 """The split of a hub data set that is read for each of ours, unless its name says otherwise."""
 
 
-def read_rows(field: str, source: str, split: str, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """The rows of `source`, each as the text of the columns asked for, in order.
+@dataclass(frozen=True)
+class Row:
+    """One row of a source: what is in the columns asked for, by the config field that names the column."""
+
+    number: int
+    """In the source, from 1; rows that a filter leaves out count."""
+    source: str
+    values: Mapping[str, Any]
+    """As they are there: text, numbers, lists, mappings. None is empty."""
+
+    def text(self, field: str) -> str:
+        """A value as text. Raises InputError for what is no text or number, and for a text that no prompt could hold."""
+        value = self.values[field]
+        if isinstance(value, list | dict):
+            kind = "list" if isinstance(value, list) else "mapping"
+            raise InputError(f"{field}: row {self.number} of {self.source} has a {kind} there, not a text or a number; name a part of it")
+        text = str(value).strip()
+        if len(text) > LONGEST:
+            raise InputError(
+                f"{field}: row {self.number} of {self.source} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out"
+            )
+        return text
+
+
+def read_rows(field: str, source: str, split: str, columns: Mapping[str, str], where: Where | None = None) -> list[Row]:
+    """The rows of `source`, each with the columns asked for, in order.
 
     `source` is a file (.jsonl, .json, .csv, .parquet) or a hub data set as `owner/name[:config[:split]]`; `field` is the
-    config field it comes from, and `columns` maps config fields to column names. Raises InputError for a source that is
-    missing, broken or empty, a missing column, or a row with nothing in one of the columns.
+    config field it comes from, and `columns` maps config fields to column names, or to dotted paths within nested columns
+    (see `columns`). `where` keeps the rows that have these values in these columns. Raises InputError for a source that is
+    missing, broken or empty, a missing column, no row that `where` keeps, or a kept row with nothing in one of the columns.
     """
     dataset = _load(field, source, split)
-    for column_field, column in columns.items():
-        if column not in dataset.column_names:
-            raise InputError(f"{column_field}: {source} has no column {column!r}{_nearest(column, dataset.column_names)}")
+    paths = {name: find_column(name, source, column, dataset.features) for name, column in columns.items()}
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=source))
-    return [_texts(row, number, source, columns) for number, row in enumerate(dataset, start=1)]
+    kept = RowFilter("task.where", source, where or {}, dataset.features)
+    rows = [Row(number, source, _values(row, number, source, paths)) for number, row in enumerate(dataset, start=1) if kept.keeps(row)]
+    if not rows:
+        raise kept.refuse()
+    return rows
 
 
-def _texts(row: Mapping[str, Any], number: int, source: str, columns: Mapping[str, str]) -> tuple[str, ...]:
-    values = {field: row[column] for field, column in columns.items()}
-    texts = {field: "" if value is None else str(value).strip() for field, value in values.items()}
-    for field, text in texts.items():
-        if not text:
-            raise InputError(f"{field}: row {number} of {source} has nothing in column {columns[field]!r}; fill it or leave the row out")
-    return tuple(texts.values())
-
-
-def _nearest(column: str, existing: Iterable[str]) -> str:
-    names = list(existing)
-    close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{guess} (its columns: {', '.join(names) or 'none'})"
+def _values(row: Mapping[str, Any], number: int, source: str, paths: Mapping[str, Path]) -> dict[str, Any]:
+    values = {field: value_at(row, path) for field, path in paths.items()}
+    for field, value in values.items():
+        if is_nothing(value):
+            column = ".".join(paths[field])
+            raise InputError(f"{field}: row {number} of {source} has nothing in column {column!r}; fill it or leave the row out")
+    return values
 
 
 def _load(field: str, source: str, split: str) -> Dataset:
-    suffix = Path(source).suffix.lower()
+    suffix = pathlib.Path(source).suffix.lower()
     if suffix in _BUILDERS:
         return _load_file(field, source, _BUILDERS[suffix])
-    if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).exists():
+    if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not pathlib.Path(source).exists():
         return _load_hub(field, source, split)
     raise InputError(
         f"{field}: {source} is neither a .jsonl, .json, .csv or .parquet file nor a hub data set such as openai/gsm8k:main:train"
@@ -68,7 +93,7 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
 
     disable_progress_bars()
     set_verbosity(CRITICAL)  # it logs what it also raises
-    path = Path(source).expanduser()
+    path = pathlib.Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"{field}: no file {source}; give the path of an existing .jsonl, .json, .csv or .parquet file")
     if not path.stat().st_size:
@@ -81,7 +106,7 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
         raise InputError(f"{field}: {source} cannot be read as {builder.upper()}: {_broken_at(path, error)}") from error
 
 
-def _broken_at(path: Path, error: Exception) -> str:
+def _broken_at(path: pathlib.Path, error: Exception) -> str:
     """Where a file breaks. For JSON lines it is looked up: the libraries' own messages count from the start of some block."""
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):

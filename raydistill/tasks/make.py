@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from raydistill.config.task import ArithmeticTask, TaskConfig
+from typing import Any
+
+from raydistill.config.task import ArithmeticTask, ChoiceTask, MathsTask, TaskConfig
 from raydistill.tasks.arithmetic import Arithmetic
+from raydistill.tasks.choice import Choice
+from raydistill.tasks.data_task import DataTask
+from raydistill.tasks.few_shot import FewShot
 from raydistill.tasks.maths import Maths
 from raydistill.tasks.prompt import Task
 
@@ -12,11 +17,20 @@ def make_task(config: TaskConfig) -> Task:
     """The task that `config` describes. Raises InputError where its data cannot be used."""
     if isinstance(config, ArithmeticTask):
         return Arithmetic()
-    return Maths(
-        data={"train": config.data.train, "tune": config.data.tune, "report": config.data.report},
-        question=config.question,
-        answer=config.answer,
-        gold=config.gold,
-        answer_pattern=config.answer_pattern,
-        limit=config.limit,
-    )
+    task = _data_task(config)
+    return FewShot(task, config.few_shot, config.few_shot_format) if config.few_shot else task
+
+
+def _data_task(config: MathsTask | ChoiceTask) -> DataTask:
+    shared: dict[str, Any] = {
+        "data": {"train": config.data.train, "tune": config.data.tune, "report": config.data.report},
+        **{name: getattr(config, name) for name in ("question", "answer", "gold", "limit", "where", "drop_contaminated")},
+    }
+    if isinstance(config, ChoiceTask):
+        return Choice(**shared, options=config.options, answer_is=config.answer_is, layout=config.layout)
+    return Maths(**shared, answer_pattern=config.answer_pattern)
+
+
+def task_warnings(task: Task) -> tuple[str, ...]:
+    """What a task's data, once read, gave reason to warn of."""
+    return getattr(task, "warnings", ())

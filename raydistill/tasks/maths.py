@@ -6,11 +6,15 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from raydistill.errors import InputError
-from raydistill.tasks.data_files import read_rows
+from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.prompt import Prompt, Split
+
+if TYPE_CHECKING:
+    from raydistill.config.task import Where
 
 _MARK = "####"
 
@@ -32,9 +36,11 @@ class Maths(DataTask):
         gold: str | None = None,
         answer_pattern: str | None = None,
         limit: int | None = None,
+        where: Where | None = None,
+        drop_contaminated: bool = False,
     ) -> None:
-        super().__init__(data, limit)
-        self._columns = {"task.question": question, "task.answer": answer} | ({"task.gold": gold} if gold else {})
+        columns = {"task.question": question, "task.answer": answer} | ({"task.gold": gold} if gold else {})
+        super().__init__(data, columns, limit, where, drop_contaminated)
         self._answer_pattern = _compiled(answer_pattern)
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
@@ -61,18 +67,16 @@ class Maths(DataTask):
             return "boxed"
         return "hash" if _MARK in completion else "plain"
 
-    def _read(self, split: Split, source: str) -> list[Prompt]:
-        rows = read_rows(f"task.data.{split}", source, split, self._columns)
-        return [self._prompt(row, number, source) for number, row in enumerate(rows, start=1)]
-
-    def _prompt(self, row: tuple[str, ...], number: int, source: str) -> Prompt:
-        question, answer, *gold = row
+    def _prompt(self, row: Row) -> Prompt:
+        question, answer = row.text("task.question"), row.text("task.answer")
         if self._answer_pattern:
             matches = list(self._answer_pattern.finditer(answer))
-            answer = (matches[-1][1] or "").strip() if matches else ""
-            if not answer:
-                raise InputError(f"task.answer_pattern: finds no answer in row {number} of {source}: {row[1][-60:]!r}")
-        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold[0] if gold else "")
+            found = (matches[-1][1] or "").strip() if matches else ""
+            if not found:
+                raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
+            answer = found
+        gold = row.text("task.gold") if "task.gold" in self._columns else ""
+        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold)
 
 
 def _marked_answer(completion: str) -> str:

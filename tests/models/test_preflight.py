@@ -243,6 +243,34 @@ def test_a_template_that_would_not_put_the_prompt_to_the_model_is_refused(model:
     assert inspect(folder, "plain").template == "plain"
 
 
+def test_a_system_prompt_needs_a_template_with_a_place_for_it(model: Model) -> None:
+    folder = model("m")
+
+    def asked(template: str = "auto") -> str:
+        return inspect_model(ModelRef("teacher", str(folder), template, "1+1")).template
+
+    plain = (
+        r"^teacher\.system_prompt: prompts are plain text, which has no system turn; drop it, or put its text into teacher\.prompt_format$"
+    )
+    with pytest.raises(InputError, match=plain):
+        asked()
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + CHAT)
+    assert asked() == "chat"
+    with pytest.raises(InputError, match=plain):
+        asked("plain")
+    rejecting = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + rejecting + CHAT)
+    with pytest.raises(
+        InputError, match=r"^teacher\.system_prompt: the chat template takes no system turn \(.*System role not supported.*; drop"
+    ):
+        asked()
+    ignoring = CHAT.replace("{{ m['content'] }}", "{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}")
+    assert ignoring != CHAT
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + ignoring)
+    with pytest.raises(InputError, match=r"^teacher\.system_prompt: the chat template leaves out its text; drop"):
+        asked()
+
+
 @pytest.mark.parametrize(
     "template",
     [

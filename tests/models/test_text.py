@@ -55,6 +55,13 @@ def test_the_format_is_put_around_the_prompt_before_the_template(chat: Any, temp
     assert render_prompt(chat, "1+2", template, "a {prompt}=") == render_prompt(chat, "a 1+2=", template)
 
 
+def test_a_system_prompt_is_a_turn_of_its_own_and_takes_no_format(chat: Any) -> None:
+    expected = [BOS, UNK, *ids("#1;"), EOS, UNK, *ids("#a2="), EOS, *ids("a#")]
+    assert render_prompt(chat, "2", "chat", "a{prompt}=", "1;") == expected
+    with pytest.raises(ValueError, match="needs a chat template"):
+        render_prompt(chat, "2", "plain", system_prompt="1;")
+
+
 def test_braces_in_a_prompt_are_left_alone() -> None:
     assert render_prompt(TOKENIZER, "{prompt} {0}", "plain", "a{prompt}b") == render_prompt(TOKENIZER, "a{prompt} {0}b", "plain")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raydistill.config.calibration import ScorerConfig
+from raydistill.config.models import ModelConfig
+from raydistill.config.shadows import ShadowsConfig
+from raydistill.crew import scorer_spec
 from raydistill.errors import InputError, RunError
+from raydistill.models.lineup import settled
+from raydistill.models.preflight import ModelRef, inspect_model
 from raydistill.models.trio import demo_model
 from raydistill.models.weights import WeightsError
 from raydistill.scoring import forward
 from raydistill.scoring.forward import Forward
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore, learnt_to_end
+from raydistill.students.job import make_reader
+from raydistill.students.offline_writer import scoring_of
+from raydistill.students.shadow import _reader
+from raydistill.students.shadow_group import shadow_spec
 
 Start = Callable[..., Scorer]
 TEXTS = [
@@ -43,11 +54,11 @@ PROMPTS = ["What is 6 times 7?", "Écris quelque chose 🙂", " a <end> prompt "
 PAIRS = [(PROMPTS[index % len(PROMPTS)], text) for index, text in enumerate(TEXTS)]
 
 
-def ids_of(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:
+def ids_of(tokenizer: Any, prompt: str, text: str, system: str = "") -> tuple[list[int], list[int]]:
     """Prompt and completion in tokens, from the tokenizer's core: its special tokens apply to the prompt's frame alone."""
     core = tokenizer.backend_tokenizer
     if tokenizer.chat_template:
-        framed = f"<turn>user\n{prompt}<end>\n<turn>assistant\n"
+        framed = (f"<turn>system\n{system}<end>\n" if system else "") + f"<turn>user\n{prompt}<end>\n<turn>assistant\n"
         prompt_ids = core.encode(framed, add_special_tokens=False).ids
     else:
         prompt_ids = [tokenizer.bos_token_id, *core.encode(prompt, add_special_tokens=False).ids]
@@ -63,11 +74,11 @@ def load(folder: Path) -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
-def brute_force(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[SequenceScore]:
+def brute_force(folder: Path, pairs: Sequence[tuple[str, str]], system: str = "") -> list[SequenceScore]:
     tokenizer, model = load(folder)
     scores = []
     for prompt, text in pairs:
-        prompt_ids, text_ids = ids_of(tokenizer, prompt, text)
+        prompt_ids, text_ids = ids_of(tokenizer, prompt, text, system)
         with torch.no_grad():
             logits_TV = model(torch.tensor([prompt_ids + text_ids])).logits[0].double()
         total = 0.0
@@ -168,6 +179,24 @@ def test_the_prompt_format_and_the_template_apply_to_the_prompt(scorer: Start, m
     assert_close(formatted, brute_force(models["plain"], [("Q: 6 {x} 7?\nA: ", "42")]))
     assert scorer("chat", template="auto").score(["x"], ["42"]) == scorer("chat", template="chat").score(["x"], ["42"])
     assert scorer("chat", template="plain").score(["x"], ["42"]) != scorer("chat", template="chat").score(["x"], ["42"])
+
+
+def test_a_system_prompt_arrives_with_every_reader_of_prompts(models: dict[str, Path], tmp_path: Path) -> None:
+    """The same token ids where a model is sampled from or trained (Reader), scored, a shadow, or an offline teacher."""
+    folder = tmp_path / "chat"
+    shutil.copytree(models["chat"], folder)
+    config = ModelConfig(model=str(folder), prompt_format="Q: {prompt}", system_prompt="Be brief.")
+    facts = inspect_model(ModelRef("teacher", config.model, config.template, config.system_prompt))
+    config = settled(config, facts)
+    reader, spec = make_reader(facts, config), scorer_spec(config, ScorerConfig(), "float32")
+    expected = "<turn>system\nBe brief.<end>\n<turn>user\nQ: why?<end>\n<turn>assistant\n"
+    assert reader.tokenizer.decode(reader.prompt("why?")) == expected
+    scorer_ = Scorer(spec)
+    assert tuple(scorer_._render("why?")) == reader.prompt("why?")
+    assert_close(scorer_.score(["why?"], ["42"]), brute_force(folder, [("Q: why?", "42")], "Be brief."))
+    shadow = shadow_spec(ShadowsConfig(models=(config,)), config, facts, scorer_batch_tokens=64)
+    assert _reader(shadow).prompt("why?") == reader.prompt("why?")
+    assert scoring_of(facts, config, 4).system_prompt == "Be brief."
 
 
 @pytest.mark.parametrize("chunk", [1, 7 * 400, 2**24])

@@ -27,7 +27,7 @@ TEXTS = ([trace.prompt_text for trace in CLEAR], [trace.completion_text for trac
 @pytest.fixture
 def spec(untrained: Path) -> ShadowSpec:
     folder = str(untrained / "student")
-    return ShadowSpec(folder, "plain", "{prompt}", load_tokenizer(folder).eos_token_id, lr=5e-3, batch=8, updates=3, eps=1e-2)
+    return ShadowSpec(folder, "plain", "{prompt}", "", load_tokenizer(folder).eos_token_id, lr=5e-3, batch=8, updates=3, eps=1e-2)
 
 
 def start(spec: ShadowSpec, seed: int = 1, state: Path | None = None) -> Shadow:

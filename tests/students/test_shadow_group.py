@@ -92,7 +92,7 @@ def line_up_of(model: str) -> Any:
 
 
 def _spec(role: Any) -> ShadowSpec:
-    return ShadowSpec(role.config.model, "plain", "{prompt}", role.facts.end_of_turn_id, lr=1e-3, batch=4, updates=2, eps=1e-2)
+    return ShadowSpec(role.config.model, "plain", "{prompt}", "", role.facts.end_of_turn_id, lr=1e-3, batch=4, updates=2, eps=1e-2)
 
 
 def test_the_main_loop_goes_on_when_shadows_are_late(group: Callable[..., ShadowGroup]) -> None:
