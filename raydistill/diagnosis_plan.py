@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.errors import InputError
-from raydistill.models.lineup import Role, settled
-from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.lineup import Role, inspected
+from raydistill.models.preflight import ModelFacts, check_ends
 from raydistill.models.table import models_table
 from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
 from raydistill.reading import require_readable
@@ -54,7 +54,7 @@ class Pair:
 def check(job: Diagnose) -> Pair:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    roles = [_role(section, job) for section in ("teacher", "student")]
+    roles = [inspected("teacher", job.teacher), inspected("student", job.student)]
     readers = [make_reader(role.facts, role.config) for role in roles]
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
@@ -69,12 +69,6 @@ def check(job: Diagnose) -> Pair:
     pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), (*warnings, *task_warnings(task)))
     check_room(parts(job, pair))
     return pair
-
-
-def _role(section: str, job: Diagnose) -> Role:
-    config = getattr(job, section)
-    facts = inspect_model(ModelRef(section, config.model, config.template, config.system_prompt))
-    return Role(facts, settled(config, facts))
 
 
 def _require_pairs(job: Diagnose, prompts: int) -> None:

@@ -15,7 +15,7 @@ from raydistill.crew import scorer_actor
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.intervals import mean_estimate, prompt_means
 from raydistill.evaluate.measure import Generate
-from raydistill.evaluate.options import measure_options
+from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.evaluation_plan import Subject, parts
 from raydistill.files import write_whole
 from raydistill.jobs import explained, resume_command
@@ -26,6 +26,7 @@ from raydistill.runfolder import RunFolder
 from raydistill.sampling import checked, engines
 from raydistill.scoring.actor import answers
 from raydistill.scoring.score import SequenceScore
+from raydistill.tasks.letters import place_of
 from raydistill.timing import Phases
 from raydistill.track.secrets import public_yaml
 
@@ -44,6 +45,11 @@ class EvaluationFolder(RunFolder):
     def seconds(self) -> Path:
         """What earlier processes took."""
         return self.root / "seconds.json"
+
+    @property
+    def options(self) -> Path:
+        """How likely the model found each option."""
+        return self.root / "options.json"
 
     def completions(self, kind: str) -> Path:
         """What the model wrote, `sampled` or `greedy`."""
@@ -114,6 +120,15 @@ class Measurement:
         return {kind: sampling for kind, sampling in both.items() if sampling.samples}
 
     def _options(self) -> Json:
+        if not self.folder.options.exists():
+            with self.phases("options"), self.console.busy("scoring options"):
+                scores = self._option_scores()
+            write_whole(self.folder.options, json.dumps([[asdict(score) for score in row] for row in scores]))
+        scores = [[SequenceScore(**score) for score in row] for row in json.loads(self.folder.options.read_text())]
+        return asdict(option_accuracy(scores, [place_of(prompt.answer) for prompt in self.subject.prompts]))
+
+    def _option_scores(self) -> list[list[SequenceScore]]:
+        """Of each option of each prompt."""
         import ray
 
         job, config = self.job, self.job.evaluation.options
@@ -125,8 +140,7 @@ class Measurement:
             return scores
 
         try:
-            with self.phases("options"), self.console.busy("scoring options"):
-                return asdict(measure_options(self.subject.prompts, score, config.continuations, config.lead))
+            return score_options(self.subject.prompts, score, config.continuations, config.lead)
         finally:
             ray.kill(actor)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from raydistill.config.evaluate import Evaluate
 from raydistill.errors import InputError
-from raydistill.models.lineup import Role, settled
-from raydistill.models.preflight import ModelRef, inspect_model
+from raydistill.models.lineup import Role, inspected
 from raydistill.models.table import models_table
 from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
 from raydistill.reading import require_readable, unknown_characters
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
-from raydistill.tasks.make import make_task
+from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Prompt, Task
 
 
@@ -32,9 +31,8 @@ class Subject:
 def check(job: Evaluate) -> Subject:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    facts = inspect_model(ModelRef("model", job.model.model, job.model.template))
-    role = Role(facts, settled(job.model, facts))
-    reader = make_reader(facts, role.config)
+    role = inspected("model", job.model)
+    facts, reader = role.facts, make_reader(role.facts, role.config)
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
         raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
@@ -45,7 +43,8 @@ def check(job: Evaluate) -> Subject:
         limits = [("the context of model.model", facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
     require_readable("model", reader, texts)
-    subject = Subject(role, reader, task, tuple(prompts), (*facts.warnings, *unknown_characters("model", reader, texts)))
+    warnings = (*facts.warnings, *unknown_characters("model", reader, texts), *task_warnings(task))
+    subject = Subject(role, reader, task, tuple(prompts), warnings)
     check_room(parts(job, subject))
     return subject
 
