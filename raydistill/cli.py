@@ -15,6 +15,7 @@ import typer
 from raydistill.config.describe import help_text, json_schema
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.distill import Distill
+from raydistill.config.evaluate import Evaluate
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Job, Run
 from raydistill.config.sweep import Sweep
@@ -120,6 +121,32 @@ def diagnose(
         run_diagnosis(job, check(job), folder, resume)
 
 
+@app.command(epilog=help_text(Evaluate))
+def evaluate(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Set config fields, such as evaluation.samples=8")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="YAML config")] = Path("configs/evaluate.yaml"),
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default")] = None,
+    model: Annotated[str | None, typer.Option(help="Shorthand for model.model=MODEL")] = None,
+    task: Annotated[str | None, typer.Option(help="Shorthand for task.kind=TASK")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked without starting, and print the plan")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with an evaluation that was interrupted")] = False,
+) -> None:
+    """Measure one model on one task: sampled, greedy, and by the likelihood of options."""
+    job = load_job(Evaluate, config, _with_flags(overrides, {"model.model": model, "task.kind": task}))
+    from raydistill.evaluation import EvaluationFolder, run_evaluation
+    from raydistill.evaluation_plan import check, show
+
+    folder = EvaluationFolder(_folder(out, job.name), job.seed)
+    if dry_run:
+        folder.is_complete(job, resume)
+        show(job, check(job), folder.root)
+        return
+    with _interruptible():
+        run_evaluation(job, check(job), folder, resume)
+
+
 @app.command(epilog=help_text(Sweep))
 def sweep(
     overrides: Annotated[
@@ -193,9 +220,11 @@ def build_ops() -> None:
 
 
 @app.command()
-def schema(job: Annotated[Literal["calibrate", "distill", "diagnose", "sweep"], typer.Argument(help="Whose config")] = "calibrate") -> None:
+def schema(
+    job: Annotated[Literal["calibrate", "distill", "diagnose", "evaluate", "sweep"], typer.Argument(help="Whose config")] = "calibrate",
+) -> None:
     """Print the JSON schema of a config, for editors."""
-    kinds: dict[str, type[Job]] = {"calibrate": Run, "distill": Distill, "diagnose": Diagnose, "sweep": Sweep}
+    kinds: dict[str, type[Job]] = {"calibrate": Run, "distill": Distill, "diagnose": Diagnose, "evaluate": Evaluate, "sweep": Sweep}
     print(json.dumps(json_schema(kinds[job]), indent=2))
 
 

@@ -20,18 +20,19 @@ from raydistill.diagnose.token_by_token import TokenByToken
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
-from raydistill.evaluate.measure import Generate, check_completions
+from raydistill.evaluate.measure import Generate
 from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
-from raydistill.rollout.completion import Sampling, TokenPrompt
+from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
 from raydistill.runlog import explained, resume_command
+from raydistill.sampling import checked
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
-from raydistill.tasks.verifier import Outcome, Verifier
+from raydistill.tasks.verifier import Verifier
 from raydistill.timing import Phases
 from raydistill.track.diagnosis_record import recorded, send_unsent
 from raydistill.track.secrets import public_yaml
@@ -158,15 +159,11 @@ class Diagnosis:
         path, prompts = self.folder.completions(role.facts.section), self.pair.prompts
         if path.exists():
             return Sampled.read(path, prompts)
-        asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
+        sampling = Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed)
         with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"):
-            completions = generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
-            with self._verifier() as verifier:
-                outcomes = check_completions(verifier, prompts, completions)
-        right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
-        if warning := no_signal(f"the {role.facts.section}", right):
+            found = checked(generate, self.pair.task, self.job.verifier, prompts, reader, sampling)
+        if warning := no_signal(f"the {role.facts.section}", found.right_BG):
             self.console.say(f"warning: {warning}")
-        found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
         write_whole(path, found.to_json())
         return found
 
@@ -184,15 +181,12 @@ class Diagnosis:
         path = self.folder.completions(f"{role.facts.section}-continued")
         if path.exists():
             return [Continued(cut, *outcome) for cut, outcome in zip(cuts, json.loads(path.read_text()), strict=True)]
-        told = f"letting the {role.facts.section} go on from a wrong step"
-        with self.phases("sample"), self.console.busy(told), self._verifier() as verifier:
+        told, limits = f"letting the {role.facts.section} go on from a wrong step", self.job.verifier
+        with self.phases("sample"), self.console.busy(told), Verifier(self.pair.task, limits.workers, limits.timeout) as verifier:
             seed = _SEED + self.job.seed
             found = continuations(generate, reader, self.pair.prompts, cuts, verifier, self.job.max_new_tokens, seed)
         write_whole(path, json.dumps([(one.recovered, one.kept) for one in found]))
         return found
-
-    def _verifier(self) -> Verifier:
-        return Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout)
 
     # --- what it shows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.errors import InputError
-from raydistill.models.lineup import Role, settled
-from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.lineup import Role, inspected
+from raydistill.models.preflight import ModelFacts, check_ends
 from raydistill.models.table import models_table
 from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
 from raydistill.reading import require_readable
@@ -70,7 +70,8 @@ def check(job: Diagnose) -> Pair:
 def check_without_room(job: Diagnose) -> Pair:
     """The models and the task, wherever they are to be measured. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    roles = [_role(section, job) for section in ("teacher", "student", *(["after"] if job.after else []))]
+    given = {"teacher": job.teacher, "student": job.student, "after": job.after}
+    roles = [inspected(section, config) for section, config in given.items() if config]
     readers = [make_reader(role.facts, role.config) for role in roles]
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
@@ -88,12 +89,6 @@ def check_without_room(job: Diagnose) -> Pair:
         for student, reader in zip(students, readers[1:], strict=True)
     ]
     return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
-
-
-def _role(section: str, job: Diagnose) -> Role:
-    config = getattr(job, section)
-    facts = inspect_model(ModelRef(section, config.model, config.template, config.system_prompt))
-    return Role(facts, settled(config, facts))
 
 
 def _require_pairs(job: Diagnose, prompts: int) -> None:

@@ -10,7 +10,7 @@ from raydistill.config.base import PositiveInt
 from raydistill.config.calibration import RolloutConfig, ScorerConfig, ZeroConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Job
-from raydistill.config.students import GKD, KD, Matching, Method, OnPolicyRKL, SeqKD
+from raydistill.config.students import GKD, KD, EvaluationConfig, Matching, Method, OnPolicyRKL, SeqKD
 
 
 class SFT(Method):
@@ -66,6 +66,8 @@ class TrainConfig(ZeroConfig):
 class Distill(Job):
     """Distil one student and measure it, its teacher and what it was before."""
 
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How models are measured."""
     seed: int = 1
     """Sets what is sampled and the order of the data."""
     teacher: ModelConfig | None = None

@@ -13,7 +13,7 @@ from raydistill.config.diagnosis import DiagnosisConfig
 from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.shadows import ShadowsConfig
-from raydistill.config.students import EvaluationConfig, StudentsConfig
+from raydistill.config.students import EvaluationConfig, MeasuredOn, StudentsConfig
 from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
 from raydistill.config.track import TrackConfig
 
@@ -27,7 +27,7 @@ class Job(Strict):
     """Prompts and their verifier."""
     verifier: VerifierConfig = VerifierConfig()
     """Processes that check answers."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: MeasuredOn = MeasuredOn()
     """How models are measured."""
     track: TrackConfig = TrackConfig()
     """Where the run is recorded."""
@@ -43,6 +43,8 @@ class Job(Strict):
 class Run(Job):
     """Calibrate one teacher at one knob setting; distil and evaluate students."""
 
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How models are measured."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     """Each seed calibrates a teacher and distils its students. Sampling and order follow from it; adapters start from the first one's."""
     teacher: ModelConfig

@@ -131,13 +131,18 @@ class StudentsConfig(Strict):
         return value
 
 
-class EvaluationConfig(Strict):
-    """How scores are measured."""
+class MeasuredOn(Strict):
+    """Prompts to measure on."""
 
     split: Literal["tune", "report"] = "report"
     """Prompts to measure on. Choices are made on tune; report is for figures alone."""
     prompts: PositiveInt | None = None
     """Use only the first this many prompts of the split; all if missing."""
+
+
+class EvaluationConfig(MeasuredOn):
+    """How scores are measured."""
+
     teacher_samples: PositiveInt = 4
     """Completions of each prompt, at temperature 1, for a teacher."""
     student_samples: PositiveInt = 2

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from raydistill.config.diagnose import Diagnose
-from raydistill.crew import engine_spec, scorer_actor, scorer_spec
+from raydistill.crew import scorer_actor, scorer_spec
 from raydistill.diagnosis_plan import Pair
 from raydistill.evaluate.measure import Generate
 from raydistill.models.lineup import Role
-from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
+from raydistill.sampling import engines
 from raydistill.scoring.score import SequenceScore
 
 Ask = Callable[[Sequence[tuple[str, tuple[Any, ...]]]], list[Any]]
@@ -42,25 +42,8 @@ class OnRay:
     def __init__(self, job: Diagnose) -> None:
         self._job = job
 
-    @contextmanager
-    def engines(self, role: Role) -> Iterator[Generate]:
-        from raydistill.rollout.pool import RolloutPool
-
-        rollout = self._job.rollout
-        pools: list[RolloutPool] = []
-
-        def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
-            if not pools:
-                spec = engine_spec(rollout, self._job.dtype, role.config.model)
-                pools.append(RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
-                pools[0].ready()
-            return pools[0].generate(prompts, sampling)
-
-        try:
-            yield generate
-        finally:
-            for pool in pools:
-                pool.shutdown()
+    def engines(self, role: Role) -> AbstractContextManager[Generate]:
+        return engines(self._job.rollout, self._job.dtype, role.config.model)
 
     @contextmanager
     def comparer(self, pair: Pair) -> Iterator[Ask]:

@@ -1,4 +1,4 @@
-"""What a model wrote for a diagnosis, checked; kept in the run's folder, so that a resumed one does not sample again."""
+"""What a model wrote for a diagnosis or an evaluation, checked; kept in the run's folder, so that a resumed one does not sample again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Sampled:
     prompts: tuple[Prompt, ...]
     completions_BG: tuple[tuple[Completion, ...], ...]
     right_BG: tuple[tuple[bool, ...], ...]
+    verifier_failures: int = 0
+    """Checks that timed out or crashed; their completions count as wrong."""
 
     def rows(self) -> Iterator[tuple[Prompt, Completion, bool]]:
         """Prompt by prompt."""
@@ -35,14 +37,15 @@ class Sampled:
         ]
 
     def to_json(self) -> str:
-        return json.dumps({"completions": [[asdict(one) for one in row] for row in self.completions_BG], "right": self.right_BG})
+        rows = [[asdict(one) for one in row] for row in self.completions_BG]
+        return json.dumps({"completions": rows, "right": self.right_BG, "verifier_failures": self.verifier_failures})
 
     @classmethod
     def read(cls, path: Path, prompts: Sequence[Prompt]) -> Sampled:
         """What `to_json` wrote of completions of these prompts."""
         data = json.loads(path.read_text())
         rows = tuple(tuple(_completion(one) for one in row) for row in data["completions"])
-        return cls(tuple(prompts), rows, tuple(map(tuple, data["right"])))
+        return cls(tuple(prompts), rows, tuple(map(tuple, data["right"])), data["verifier_failures"])
 
 
 def _completion(data: dict) -> Completion:

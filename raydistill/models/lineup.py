@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
-from raydistill.models.preflight import ModelFacts, ModelRef, preflight
+from raydistill.models.preflight import ModelFacts, ModelRef, inspect_model, preflight
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ def line_up(run: Run) -> Lineup:
 
 def _reference(section: str, config: ModelConfig) -> ModelRef:
     return ModelRef(section, config.model, config.template, config.system_prompt)
+
+
+def inspected(section: str, config: ModelConfig) -> Role:
+    """One model, by itself. Raises InputError as `inspect_model` does."""
+    facts = inspect_model(_reference(section, config))
+    return Role(facts, settled(config, facts))
 
 
 def settled(config: ModelConfig, facts: ModelFacts) -> ModelConfig:

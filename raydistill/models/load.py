@@ -6,20 +6,20 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydistill.errors import InputError, reason
+from raydistill.errors import InputError
+from raydistill.models.gguf import converted, gguf_in
+from raydistill.models.hub import snapshot
 from raydistill.models.trio import ROLES, TRIOS, demo_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-"""What is fetched from the hub: no pickles and no code."""
 
 
 def resolve_folder(field: str, model: str) -> Path:
-    """The folder of a model: itself, `demo:ROLE` or `demo-corrections:ROLE` of the embedded trios, or a snapshot
-    of the hub, fetched if need be.
+    """The folder of a model: itself, `demo:ROLE` or `demo-corrections:ROLE` of the embedded trios, a snapshot of the hub, fetched if
+    need be, or what a GGUF file was converted to.
 
     Raises InputError naming `field` where there is none.
     """
@@ -30,21 +30,15 @@ def resolve_folder(field: str, model: str) -> Path:
         return demo_model(role, kind)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return folder.resolve()
+        file = gguf_in(field, folder)
+        return converted(field, file.resolve()) if file else folder.resolve()
+    if folder.suffix == ".gguf" and folder.is_file():
+        return converted(field, folder.resolve())
     if folder.exists():
-        raise InputError(f"{field}: {model} is a file; give the folder that holds config.json and the safetensors")
+        raise InputError(f"{field}: {model} is a file; give the folder that holds config.json and the safetensors, or a .gguf file")
     if not _HUB_NAME.fullmatch(model):
         raise InputError(f"{field}: no folder {model}; give an existing folder or a hub name such as owner/model")
-    return _snapshot(field, model)
-
-
-def _snapshot(field: str, name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
-    except Exception as error:  # offline, no such repository, no permission: classes of several libraries
-        raise InputError(f"{field}: no folder {name} here, and the hub does not give it: {reason(error)}") from error
+    return snapshot(field, model)
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:

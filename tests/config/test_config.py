@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from raydistill.config.describe import fields, json_schema
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.distill import Distill, DistillMethod
+from raydistill.config.evaluate import Evaluate
 from raydistill.config.load import dump_run, load_job, load_run, parse_run
 from raydistill.config.run import Run
 from raydistill.config.students import MethodConfig
@@ -19,7 +20,7 @@ from raydistill.config.sweep import Sweep
 from raydistill.errors import InputError
 
 STUDENTS = ["students.model.model=demo:student", "students.methods=[{method: seqkd}]"]
-_KINDS = (("diagnose", Diagnose), ("distill", Distill), ("sweep", Sweep))
+_KINDS = (("diagnose", Diagnose), ("distill", Distill), ("evaluate", Evaluate), ("sweep", Sweep))
 MINIMAL = {"teacher": {"model": "demo:teacher"}, "proxy": {"model": "demo:proxy"}}
 
 

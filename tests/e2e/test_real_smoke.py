@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
 from raydistill.models.load import load_model, load_tokenizer
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
-from tests.e2e.conftest import ENVIRONMENT, command, metrics, report
+from tests.e2e.conftest import command, metrics, report
+from tests.e2e.memory import watched
 from tests.real import GEMMA, SMOL, real_model, shared
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -28,34 +25,18 @@ PROBE = "Natalia sold 48 clips in April and half as many in May. How many did sh
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The run's folder, its duration in seconds and the largest memory of its processes together, shared pages divided, in bytes."""
+    """The run's folder, and what it took."""
     out = tmp_path_factory.mktemp("real") / "run"
     train = shared("data/gsm8k/train.jsonl")
     models = [f"teacher.model={real_model(SMOL)}", f"proxy.model={real_model(GEMMA)}"]
     arguments = command("--config", "configs/real-smoke.yaml", *models, f"task.data.train={train}", "track.uri=null", "--out", str(out))
-    started, largest = time.monotonic(), 0
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        while process.poll() is None:
-            largest = max(largest, _memory(process.pid))
-            time.sleep(3)
-        assert process.stderr is not None
-        assert process.returncode == 0, process.stderr.read()
-    return {"out": out, "seconds": time.monotonic() - started, "memory": largest}
-
-
-def _memory(pid: int) -> int:
-    total = 0
-    with suppress(psutil.Error):
-        for process in [*(parent := psutil.Process(pid)).children(recursive=True), parent]:
-            with suppress(psutil.Error):
-                total += process.memory_full_info().pss
-    return total
+    return {"out": out, "took": watched(arguments, out.with_name("stderr.log"))}
 
 
 def test_time_and_memory(finished: dict[str, Any]) -> None:
-    print(f"{finished['seconds']:.0f} s, {finished['memory'] / 2**30:.1f} GiB")
-    assert finished["seconds"] < MINUTES * 60
-    assert finished["memory"] < GIB * 2**30
+    print(finished["took"])
+    assert finished["took"].seconds < MINUTES * 60
+    assert finished["took"].peak < GIB * 2**30
 
 
 def test_calibration_rewards_vary_and_the_loss_is_finite(finished: dict[str, Any]) -> None:

@@ -1,0 +1,202 @@
+"""Evaluate one model on one task: sampled, greedy and, for multiple choice, by the likelihood of the options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill.cluster import connect
+from raydistill.config.evaluate import Evaluate
+from raydistill.crew import scorer_actor
+from raydistill.diagnose.sampled import Sampled
+from raydistill.evaluate.intervals import mean_estimate, prompt_means
+from raydistill.evaluate.measure import Generate
+from raydistill.evaluate.options import option_accuracy, score_options
+from raydistill.evaluation_plan import Subject, parts
+from raydistill.files import write_whole
+from raydistill.plan import BYTES, check_room
+from raydistill.progress import Console
+from raydistill.rollout.completion import Sampling
+from raydistill.runfolder import RunFolder
+from raydistill.runlog import explained, resume_command
+from raydistill.sampling import checked, engines
+from raydistill.scoring.actor import answers
+from raydistill.scoring.score import SequenceScore
+from raydistill.tasks.letters import place_of
+from raydistill.timing import Phases
+from raydistill.track.secrets import public_yaml
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationFolder(RunFolder):
+    """The folder of one evaluation."""
+
+    @property
+    def report(self) -> Path:
+        return self.root / "evaluation.json"
+
+    @property
+    def seconds(self) -> Path:
+        """What earlier processes took."""
+        return self.root / "seconds.json"
+
+    @property
+    def options(self) -> Path:
+        """How likely the model found each option."""
+        return self.root / "options.json"
+
+    def completions(self, kind: str) -> Path:
+        """What the model wrote, `sampled` or `greedy`."""
+        return self.root / "completions" / f"{kind}.json"
+
+
+def run_evaluation(job: Evaluate, subject: Subject, folder: EvaluationFolder, resume: bool) -> None:
+    """The whole job, from its folder to its table. Raises InputError or RunError; what is done by then stays and can be resumed."""
+    console = Console()
+    if not folder.is_complete(job, resume):
+        for warning in subject.warnings:
+            console.say(f"warning: {warning}")
+        connect(weights_bytes=BYTES[job.dtype] * subject.role.facts.parameters)
+        check_room(parts(job, subject))
+        write_whole(folder.config, public_yaml(job))
+        with explained(folder, resume_command()):
+            found = Measurement(job, subject, folder, console).run()
+            write_whole(folder.report, json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _say(json.loads(folder.report.read_text()))
+    console.say(f"{folder.root}: all figures are in {folder.report}")
+
+
+class Measurement:
+    """One evaluation. What was sampled lies in the folder: a second call does not sample again."""
+
+    def __init__(self, job: Evaluate, subject: Subject, folder: EvaluationFolder, console: Console) -> None:
+        self.job, self.subject, self.folder, self.console = job, subject, folder, console
+        known = json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
+        self.phases = Phases(dict.fromkeys(("sample", "options"), 0.0) | known)
+
+    def run(self) -> Json:
+        """The content of evaluation.json."""
+        job, subject = self.job, self.subject
+        with self._kept_seconds():
+            wrote = self._completions()
+            options = self._options() if job.evaluation.options else None
+        found: Json = {
+            "run": job.name,
+            "task": job.task.kind,
+            "split": job.evaluation.split,
+            "prompts": len(subject.prompts),
+            "seed": job.seed,
+            "model": job.model.model,
+        }
+        return found | figures(wrote) | {"options": options, "seconds": dict(self.phases.seconds)}
+
+    def _completions(self) -> dict[str, Sampled]:
+        """By kind."""
+        job, subject, wanted = self.job, self.subject, self._wanted()
+        with ExitStack() as stack:
+            generate: Generate | None = None
+            for kind, sampling in wanted.items():
+                if self.folder.completions(kind).exists():
+                    continue
+                with self.phases("sample"):
+                    generate = generate or stack.enter_context(engines(job.rollout, job.dtype, subject.role.config.model))
+                    with self.console.busy(f"sampling, {kind}"):
+                        found = checked(generate, subject.task, job.verifier, subject.prompts, subject.reader, sampling)
+                write_whole(self.folder.completions(kind), found.to_json())
+        return {kind: Sampled.read(self.folder.completions(kind), subject.prompts) for kind in wanted}
+
+    def _wanted(self) -> dict[str, Sampling]:
+        job = self.job
+        both = {
+            "sampled": Sampling(job.evaluation.samples, job.max_new_tokens, seed=job.seed),
+            "greedy": Sampling(int(job.evaluation.greedy), job.max_new_tokens, greedy=True),
+        }
+        return {kind: sampling for kind, sampling in both.items() if sampling.samples}
+
+    def _options(self) -> Json:
+        if not self.folder.options.exists():
+            with self.phases("options"), self.console.busy("scoring options"):
+                scores = self._option_scores()
+            write_whole(self.folder.options, json.dumps([[asdict(score) for score in row] for row in scores]))
+        scores = [[SequenceScore(**score) for score in row] for row in json.loads(self.folder.options.read_text())]
+        return asdict(option_accuracy(scores, [place_of(prompt.answer) for prompt in self.subject.prompts]))
+
+    def _option_scores(self) -> list[list[SequenceScore]]:
+        """Of each option of each prompt."""
+        import ray
+
+        job, config = self.job, self.job.evaluation.options
+        assert config is not None  # noqa: S101
+        actor = scorer_actor(self.subject.role.config, job.scorer, job.dtype)
+
+        def score(prompts: Sequence[str], texts: Sequence[str]) -> Sequence[SequenceScore]:
+            (scores,) = answers([actor.score.remote(prompts, texts)])
+            return scores
+
+        try:
+            return score_options(self.subject.prompts, score, config.continuations, config.lead)
+        finally:
+            ray.kill(actor)
+
+    @contextmanager
+    def _kept_seconds(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            write_whole(self.folder.seconds, json.dumps(self.phases.seconds))
+
+
+def figures(wrote: Mapping[str, Sampled]) -> Json:
+    """Scores, `n` in completions and intervals over prompts, mean lengths in tokens, shares cut off, and checks that failed, by kind."""
+    found: Json = {"score": {kind: _score(sampled) for kind, sampled in wrote.items()}}
+    by_option = {kind: _by_answer(sampled) for kind, sampled in wrote.items() if sampled.prompts[0].options}
+    if by_option:
+        found["by_option"] = by_option
+    for name in ("length", "truncated"):
+        found[name] = {kind: _mean(sampled, name) for kind, sampled in wrote.items()}
+    found["verifier_failures"] = {kind: sampled.verifier_failures for kind, sampled in wrote.items()}
+    return found
+
+
+def _score(sampled: Sampled, only: str | None = None) -> Json:
+    """The share of right completions; `only` of prompts with this answer."""
+    rows = [row for prompt, row in zip(sampled.prompts, sampled.right_BG, strict=True) if only in (None, prompt.answer)]
+    estimate = mean_estimate(prompt_means(rows))
+    return {"mean": estimate.mean, "ci95": estimate.ci95, "n": sum(map(len, rows))}
+
+
+def _by_answer(sampled: Sampled) -> Json:
+    return {letter: _score(sampled, letter) for letter in sorted({prompt.answer for prompt in sampled.prompts})}
+
+
+def _mean(sampled: Sampled, what: str) -> float:
+    values = [len(one.token_ids) if what == "length" else one.truncated for row in sampled.completions_BG for one in row]
+    return sum(values) / len(values)
+
+
+def _say(found: Json) -> None:
+    """Figures on the terminal."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    rows = {kind: score | {key: found[key][kind] for key in ("length", "truncated")} for kind, score in found["score"].items()}
+    rows |= {f"{kind}, right answer {letter}": one for kind, by in found.get("by_option", {}).items() for letter, one in by.items()}
+    if found["options"]:
+        rows |= {f"likeliest option, {name}": found["options"][name] for name in ("acc", "acc_norm")}
+    table = Table(
+        "", "share right", "95 %", "n", "tokens", "truncated", title=f"{found['model']}, {found['prompts']} prompts of {found['split']}"
+    )
+    for name, row in rows.items():
+        bounds = "-" if row["ci95"] is None else f"[{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
+        more = (f"{row['length']:.1f}", f"{row['truncated']:.3f}") if "length" in row else ("", "")
+        table.add_row(name, f"{row['mean']:.3f}", bounds, str(row["n"]), *more)
+    console = RichConsole()
+    console.print(table, markup=False)
+    if failures := sum(found["verifier_failures"].values()):
+        console.print(f"{failures} checks timed out or crashed, and count as wrong", highlight=False)

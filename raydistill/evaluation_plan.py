@@ -1,0 +1,78 @@
+"""What an evaluation will start: checked against the machine before anything does, and shown by `--dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydistill.config.evaluate import Evaluate
+from raydistill.errors import InputError
+from raydistill.models.lineup import Role, inspected
+from raydistill.models.table import models_table
+from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.reading import require_readable, unknown_characters
+from raydistill.students.data import Reader
+from raydistill.students.job import make_reader
+from raydistill.tasks.make import make_task, task_warnings
+from raydistill.tasks.prompt import Prompt, Task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and a task, checked, and how the one reads the other."""
+
+    role: Role
+    reader: Reader
+    task: Task
+    prompts: tuple[Prompt, ...]
+    warnings: tuple[str, ...]
+
+
+def check(job: Evaluate) -> Subject:
+    """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
+    task = make_task(job.task)
+    role = inspected("model", job.model)
+    facts, reader = role.facts, make_reader(role.facts, role.config)
+    prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
+    if not prompts:
+        raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
+    if job.evaluation.options and not all(prompt.options for prompt in prompts):
+        raise InputError(f"evaluation.options: the {job.task.kind} task has no options to choose from; drop it, or name another task")
+    texts = [prompt.text for prompt in prompts]
+    if job.generates:
+        limits = [("the context of model.model", facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
+        require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
+    require_readable("model", reader, texts)
+    warnings = (*facts.warnings, *unknown_characters("model", reader, texts), *task_warnings(task))
+    subject = Subject(role, reader, task, tuple(prompts), warnings)
+    check_room(parts(job, subject))
+    return subject
+
+
+def parts(job: Evaluate, subject: Subject) -> list[Part]:
+    """The processes of an evaluation; engines are gone before a scorer starts, and are counted with it all the same."""
+    rollout, scorer, weights = job.rollout, job.scorer, BYTES[job.dtype] * subject.role.facts.parameters
+    kinds = []
+    if job.generates:
+        engine = (VLLM_BYTES if rollout.engine == "vllm" else TORCH_BYTES) + weights + rollout.kv_cache_mib * 2**20
+        kinds.append(Part("rollout", rollout.workers, rollout.cpus, rollout.gpus, engine, f"{rollout.engine}, samples", "rollout"))
+        kinds.append(Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None))
+    if job.evaluation.options:
+        kinds.append(Part("scorer", 1, scorer.cpus, scorer.gpus, TORCH_BYTES + weights, "says how likely it finds an option", "rollout"))
+    return kinds
+
+
+def show(job: Evaluate, subject: Subject, folder: Path) -> None:
+    """Print what an evaluation would do."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"evaluation [bold]{job.name}[/bold] in {folder}: task {job.task.kind}", highlight=False)
+    console.print(models_table([subject.role.facts]))
+    kinds = parts(job, subject)
+    console.print(actor_table(kinds))
+    each = f"{job.evaluation.samples} sampled and {int(job.evaluation.greedy)} greedy completions each"
+    options = ", the likelihood of each option" if job.evaluation.options else ""
+    console.print(f"{totals(kinds)}; {len(subject.prompts)} prompts of {job.evaluation.split}, {each}{options}", highlight=False)
+    for warning in subject.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)

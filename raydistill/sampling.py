@@ -1,0 +1,47 @@
+"""What a model writes: engines that are there for a while, and their completions, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from raydistill.config.calibration import Dtype, RolloutConfig
+from raydistill.config.task import VerifierConfig
+from raydistill.crew import engine_spec
+from raydistill.diagnose.sampled import Sampled
+from raydistill.evaluate.measure import Generate, check_completions
+from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
+from raydistill.rollout.pool import RolloutPool
+from raydistill.students.data import Reader
+from raydistill.tasks.prompt import Prompt, Task
+from raydistill.tasks.verifier import Outcome, Verifier
+
+
+@contextmanager
+def engines(rollout: RolloutConfig, dtype: Dtype, model: str) -> Iterator[Generate]:
+    """Engines of a model, which start when they are first asked. Asking raises RunError where they do not come up."""
+    pools: list[RolloutPool] = []
+
+    def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
+        if not pools:
+            pools.append(RolloutPool(engine_spec(rollout, dtype, model), rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
+            pools[0].ready()
+        return pools[0].generate(prompts, sampling)
+
+    try:
+        yield generate
+    finally:
+        for pool in pools:
+            pool.shutdown()
+
+
+def checked(
+    generate: Generate, task: Task, verifier: VerifierConfig, prompts: Sequence[Prompt], reader: Reader, sampling: Sampling
+) -> Sampled:
+    """Completions of each prompt as the model reads it, each checked."""
+    completions = generate([TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts], sampling)
+    with Verifier(task, verifier.workers, verifier.timeout) as workers:
+        outcomes = check_completions(workers, prompts, completions)
+    right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
+    failures = sum(outcome.failed for row in outcomes for outcome in row)
+    return Sampled(tuple(prompts), tuple(map(tuple, completions)), right, failures)
