@@ -26,13 +26,18 @@ def read_rows(field: str, source: str, split: str, columns: Mapping[str, str]) -
     config field it comes from, and `columns` maps config fields to column names. Raises InputError for a source that is
     missing, broken or empty, a missing column, or a row with nothing in one of the columns.
     """
+    return [_texts(row, number, source, columns) for number, row in enumerate(open_source(field, source, split, columns), start=1)]
+
+
+def open_source(field: str, source: str, split: str, columns: Mapping[str, str]) -> Dataset:
+    """A source as `read_rows` takes it, with values as they are. Raises InputError likewise, but not for what a row holds."""
     dataset = _load(field, source, split)
     for column_field, column in columns.items():
         if column not in dataset.column_names:
             raise InputError(f"{column_field}: {source} has no column {column!r}{_nearest(column, dataset.column_names)}")
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=source))
-    return [_texts(row, number, source, columns) for number, row in enumerate(dataset, start=1)]
+    return dataset
 
 
 def _texts(row: Mapping[str, Any], number: int, source: str, columns: Mapping[str, str]) -> tuple[str, ...]:

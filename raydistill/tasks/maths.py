@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raydistill.errors import InputError
 from raydistill.tasks.data_files import read_rows
 from raydistill.tasks.prompt import Prompt, Split
-from raydistill.tasks.splits import hash_order, split_by_hash
+from raydistill.tasks.prompt_sets import load_splits
 
-CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
-"""Share of the training file's prompts that goes to a split which has no file of its own."""
 _SPLIT_SALT = "raydistill-maths-1"
 _MARK = "####"
 
@@ -22,8 +20,7 @@ _MARK = "####"
 class Maths:
     """A maths task over `data`: a file or hub data set (see `data_files.read_rows`) for train and, if given, tune and report.
 
-    A split without a source is cut from the training data by a hash of the question. No two prompts of the task have the
-    same question: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
+    Splits are those of `load_splits`, by a hash of the question.
     `answer_pattern` is a regular expression whose first group is the answer within the answer column (the last match
     counts); the answer itself is read as LaTeX or a plain number. `gold` is the column with a worked completion.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
@@ -56,7 +53,7 @@ class Maths:
 
     def prompts(self, split: Split) -> list[Prompt]:
         if self._splits is None:
-            self._splits = self._load()
+            self._splits = load_splits(self._data, self._read, _SPLIT_SALT)
         return self._splits[split][: self._limit]
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
@@ -83,28 +80,9 @@ class Maths:
             return "boxed"
         return "hash" if _MARK in completion else "plain"
 
-    def _load(self) -> dict[Split, list[Prompt]]:
-        splits: dict[Split, list[Prompt]] = {}
-        seen: set[str] = set()
-        for split in ("report", "tune", "train"):
-            if self._data.get(split):
-                splits[split] = self._read(split, seen)
-        self._cut(splits)
-        for split, prompts in splits.items():
-            if not prompts:
-                raise InputError(f"task.data.{split}: no prompt is left for the {split} split; give more distinct questions")
-        return splits
-
-    def _read(self, split: Split, seen: set[str]) -> list[Prompt]:
-        """The prompts of one source in hash order, without those already `seen`, which grows."""
-        source = self._data[split] or ""
-        fresh: dict[str, Prompt] = {}
+    def _read(self, split: Split, source: str) -> Iterator[Prompt]:
         for number, row in enumerate(read_rows(f"task.data.{split}", source, split, self._columns), start=1):
-            prompt = self._prompt(row, number, source)
-            if prompt.id not in seen:
-                seen.add(prompt.id)
-                fresh[prompt.id] = prompt
-        return [fresh[id_] for id_ in hash_order(fresh, _SPLIT_SALT)]
+            yield self._prompt(row, number, source)
 
     def _prompt(self, row: tuple[str, ...], number: int, source: str) -> Prompt:
         question, answer, *gold = row
@@ -114,15 +92,6 @@ class Maths:
             if not answer:
                 raise InputError(f"task.answer_pattern: finds no answer in row {number} of {source}: {row[1][-60:]!r}")
         return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=answer, gold=gold[0] if gold else "")
-
-    def _cut(self, splits: dict[Split, list[Prompt]]) -> None:
-        """Give the splits that have no source their share of the training prompts, in place."""
-        missing = {split: share for split, share in CUT_SHARES.items() if split not in splits}
-        prompts = {prompt.id: prompt for prompt in splits["train"]}
-        sizes = [int(share * len(prompts)) for share in missing.values()]
-        parts = split_by_hash(list(prompts), [*sizes, len(prompts) - sum(sizes)], _SPLIT_SALT)
-        for split, ids in zip([*missing, "train"], parts, strict=True):
-            splits[split] = [prompts[id_] for id_ in ids]
 
 
 def _marked_answer(completion: str) -> str:
