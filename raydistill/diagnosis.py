@@ -12,6 +12,7 @@ from typing import Any
 
 from raydistill.cluster import connect
 from raydistill.config.diagnose import Diagnose
+from raydistill.config.task import is_graded, score_unit
 from raydistill.crew import engine_spec, scorer_actor
 from raydistill.diagnose import findings
 from raydistill.diagnose.comparer import BINS, start_comparer
@@ -20,7 +21,7 @@ from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.tail_noise import sizes
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
-from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
+from raydistill.diagnose.wrong_traces import NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair, parts
 from raydistill.errors import InputError
 from raydistill.evaluate.measure import check_completions
@@ -29,6 +30,7 @@ from raydistill.jobs import explained, resume_command
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
+from raydistill.reward.grader import start_checker
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
@@ -36,12 +38,12 @@ from raydistill.scoring.actor import answers
 from raydistill.scoring.score import ScorerSpec
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
-from raydistill.tasks.verifier import Outcome, Verifier
 from raydistill.timing import Phases
 from raydistill.track.secrets import public_yaml
 
 _SEED = 9_000_000_000
 """Added to the seed: what is sampled here is sampled nowhere else."""
+_NOT_RIGHT_OR_WRONG = "completions of this task are better or worse, not right or wrong"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Diagnosis:
             "prompts": len(pair.prompts),
             "seed": job.seed,
             "models": {"teacher": job.teacher.model, "student": job.student.model},
-            "score": {name: findings.score(sampled) for name, sampled in (("teacher", teacher), ("student", student))},
+            "score": {name: findings.score(one, score_unit(job.task)) for name, one in (("teacher", teacher), ("student", student))},
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": self._gap(teacher, student)},
             "symptoms": {
                 "overconfident_hallucination": self._overconfidence(teacher, student),
@@ -116,9 +118,9 @@ class Diagnosis:
         asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts]
         with self.phases("sample"), self._engines(role) as pool, self.console.busy(f"sampling from the {role.facts.section}"):
             completions = pool.generate(asked, Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed))
-            with Verifier(self.pair.task, self.job.verifier.workers, self.job.verifier.timeout) as verifier:
+            with start_checker(self.pair.task, self.job.task, self.job.verifier) as verifier:
                 outcomes = check_completions(verifier, prompts, completions)
-        right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
+        right = tuple(tuple(outcome.reward for outcome in row) for row in outcomes)
         found = Sampled(tuple(prompts), tuple(map(tuple, completions)), right)
         write_whole(path, found.to_json())
         return found
@@ -168,7 +170,7 @@ class Diagnosis:
     # --- text by text
 
     def _gap(self, teacher: Sampled, student: Sampled) -> Json:
-        wrong = wrong_traces(teacher, self.job.wrong_pairs, self.job.seed)
+        wrong = NO_WRONG_TRACES if is_graded(self.job.task) else wrong_traces(teacher, self.job.wrong_pairs, self.job.seed)
         texts = [_texts(teacher), _texts(student), wrong.texts()]
         by_teacher, by_student = self._scores(texts)
         (own, others), (back, own_back) = (
@@ -195,6 +197,8 @@ class Diagnosis:
         return [scores[: len(texts)], scores[len(texts) :]]
 
     def _preference(self, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
+        if is_graded(self.job.task):
+            return not_measured(_NOT_RIGHT_OR_WRONG)
         if wrong.pairs < self.job.wrong_pairs:
             return not_measured(
                 f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
@@ -204,6 +208,8 @@ class Diagnosis:
 
     def _overconfidence(self, teacher: Sampled, student: Sampled) -> Json:
         task = self.job.task.kind
+        if is_graded(self.job.task):
+            return not_measured(_NOT_RIGHT_OR_WRONG)
         try:
             spellings = [
                 read_spelling(f"{section}.model", reader.tokenizer)

@@ -6,18 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
+from raydistill.config.task import is_graded
 from raydistill.errors import InputError
+from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, settled
 from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.reward_model import reward_checkpoint
 from raydistill.models.table import models_table
-from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.plan import (
+    BYTES,
+    TORCH_BYTES,
+    VLLM_BYTES,
+    Part,
+    actor_table,
+    check_room,
+    checking_part,
+    longest_prompt,
+    require_context,
+    totals,
+)
 from raydistill.reading import require_readable
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt, Task
-
-_VERIFIER_BYTES = 0.1 * 2**30
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class Pair:
     task: Task
     prompts: tuple[Prompt, ...]
     warnings: tuple[str, ...]
+    reward: Checkpoint | None
+    """The reward model, where one grades completions."""
 
     @property
     def facts(self) -> list[ModelFacts]:
@@ -59,14 +73,15 @@ def check(job: Diagnose) -> Pair:
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
         raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
-    _require_pairs(job, len(prompts))
+    if not is_graded(job.task):
+        _require_pairs(job, len(prompts))
     texts = [prompt.text for prompt in prompts]
     for role, reader in zip(roles, readers, strict=True):
         limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
         require_readable(role.facts.section, reader, texts)
     warnings = [warning for role in roles for warning in role.facts.warnings] + check_ends(roles[0].facts, [roles[1].facts])
-    pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), tuple(warnings))
+    pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
     check_room(parts(job, pair))
     return pair
 
@@ -98,7 +113,7 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
     kinds = [
         Part("rollout", job.rollout.workers, job.rollout.cpus, job.rollout.gpus, engine, "samples, teacher then student", "rollout"),
         Part("scorer", 2, cpus, gpus, one, "teacher and student, say how likely they find a text", "rollout"),
-        Part("verifier", job.verifier.workers, 0, 0, _VERIFIER_BYTES, "checks answers", None),
+        checking_part(job.task, job.verifier, pair.reward.parameters if pair.reward else 0),
     ]
     if pair.same_tokens:
         kinds.append(Part("comparer", 1, cpus, gpus, TORCH_BYTES + width * sum(both), "both models, compared token by token", "rollout"))

@@ -271,6 +271,7 @@ class StudentJobs:
             max_new_tokens=self.run.calibration.max_new_tokens,
             micro_batch_tokens=self.students.micro_batch_tokens,
             verifier=self.run.verifier,
+            grader=self.crew.grader,
             **data,
         )
 

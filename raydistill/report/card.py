@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raydistill.config.run import Run
+from raydistill.config.task import is_graded
 from raydistill.evaluate.intervals import Ratio, ratio_of_means
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts, TraceFacts
 from raydistill.report.scores import Json, difference, finite, mean, mean_shares, prompt_difference, score, seed_means
@@ -12,7 +13,7 @@ from raydistill.report.scores import Json, difference, finite, mean, mean_shares
 KEPT_MARGIN = 0.01
 """A teacher is kept whose score fell by less than this, by the lower bound of the paired interval."""
 TRACE_MARGIN = 0.02
-"""Traces that are right more rarely than a teacher's report score by more than this speak against a claim of protection."""
+"""Traces whose accuracy (mean reward) is below a teacher's report score by more than this speak against a claim of protection."""
 
 
 def report_card(facts: Facts) -> Json:
@@ -23,6 +24,8 @@ def report_card(facts: Facts) -> Json:
     clusters by prompt; `teacher.difference_ci95` is paired by prompt whatever the number of seeds. A baseline that was not
     measured is null.
 
+    Where the task is graded, `graded` is true, and scores and `traces.accuracy` are mean rewards.
+
     Beyond the contract: `seeds`, `prompts`; `target` where the run has one; of the teacher `difference` (mean and interval, greedy too),
     `style`, `length`, `truncated`, `verifier_failures` before and after, and `per_seed`; of each student `differences` from
     control, base and sft_gold, `style`, and greedy scores in `per_seed`.
@@ -31,22 +34,26 @@ def report_card(facts: Facts) -> Json:
     """
     students = [_student(facts, student) for student in facts.students]
     teacher = _teacher(facts.run, facts.teacher)
-    return {
-        "run": facts.run.name,
-        "task": facts.run.task.kind,
-        "split": facts.run.evaluation.split,
-        "seeds": list(facts.run.seeds),
-        "prompts": len(facts.teacher.original.prompt_ids),
-        "knob": {"eta": facts.run.knob.eta},
-        "teacher": teacher,
-        "baselines": {
-            "base": None if facts.base is None else score([facts.base]),
-            "sft_gold": score(facts.sft_gold) if facts.sft_gold else None,
-        },
-        "students": students,
-        "claims": claims(teacher, students),
-        "seconds": dict(facts.seconds),
-    } | ({"target": _target(facts)} if facts.target else {})
+    return (
+        {
+            "run": facts.run.name,
+            "task": facts.run.task.kind,
+            "split": facts.run.evaluation.split,
+            "seeds": list(facts.run.seeds),
+            "prompts": len(facts.teacher.original.prompt_ids),
+            "knob": {"eta": facts.run.knob.eta},
+            "teacher": teacher,
+            "baselines": {
+                "base": None if facts.base is None else score([facts.base]),
+                "sft_gold": score(facts.sft_gold) if facts.sft_gold else None,
+            },
+            "students": students,
+            "claims": claims(teacher, students),
+            "seconds": dict(facts.seconds),
+        }
+        | ({"target": _target(facts)} if facts.target else {})
+        | ({"graded": True} if is_graded(facts.run.task) else {})
+    )
 
 
 def claims(teacher: Json, students: Sequence[Json]) -> dict[str, bool]:

@@ -30,6 +30,8 @@ class DataTask(ABC):
     """
 
     name: str
+    optional: tuple[str, ...] = ()
+    """Config fields whose columns may be empty."""
 
     def __init__(
         self, data: Mapping[Split, str | None], columns: Mapping[str, str], limit: int | None = None, where: Where | None = None
@@ -64,7 +66,7 @@ class DataTask(ABC):
         seen: set[str] = set()
         for split in ("report", "tune", "train"):
             if source := self._data.get(split):
-                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where)
+                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where, self.optional)
                 splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
         self._cut(splits)
         for split, prompts in splits.items():
