@@ -28,7 +28,7 @@ from raydistill.plan import (
 from raydistill.reading import require_readable
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
-from raydistill.tasks.make import make_task
+from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Prompt, Task
 
 
@@ -81,6 +81,7 @@ def check(job: Diagnose) -> Pair:
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
         require_readable(role.facts.section, reader, texts)
     warnings = [warning for role in roles for warning in role.facts.warnings] + check_ends(roles[0].facts, [roles[1].facts])
+    warnings += task_warnings(task)
     pair = Pair(roles[0], roles[1], readers[0], readers[1], task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
     check_room(parts(job, pair))
     return pair

@@ -33,7 +33,7 @@ from raydistill.students.data import Reader, Trace
 from raydistill.students.job import make_reader
 from raydistill.students.spelling import read_spelling
 from raydistill.students.train import Comparing
-from raydistill.tasks.make import make_task
+from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Task
 
 TOLD = 64
@@ -76,6 +76,7 @@ def check(job: Distill) -> Models:
 def check_without_room(job: Distill) -> Models:
     """The models and the task, wherever they are to run. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
+    train, measured = task.prompts("train"), task.prompts(job.evaluation.split)
     student = _role("student", job)
     teacher = _role("teacher", job) if job.teacher else None
     models = Models(
@@ -84,10 +85,9 @@ def check_without_room(job: Distill) -> Models:
         teacher,
         make_reader(teacher.facts, teacher.config) if teacher else None,
         task,
-        tuple(_warnings(student, teacher)),
+        (*_warnings(student, teacher), *task_warnings(task)),
         reward_checkpoint(job.task),
     )
-    train, measured = task.prompts("train"), task.prompts(job.evaluation.split)
     for split, prompts in (("train", train), (job.evaluation.split, measured)):
         if not prompts:
             raise InputError(f"task: the {split} split has no prompts")

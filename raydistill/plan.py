@@ -68,7 +68,7 @@ def check(run: Run) -> Lineup:
 def check_without_room(run: Run) -> Lineup:
     """The models and the task, wherever they are to run. Raises InputError for the first thing that is wrong."""
     from raydistill.students.job import make_reader
-    from raydistill.tasks.make import make_task
+    from raydistill.tasks.make import make_task, task_warnings
 
     lineup = line_up(run)
     task = make_task(run.task)
@@ -86,7 +86,7 @@ def check_without_room(run: Run) -> Lineup:
         prompts += some
     _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
     warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
-    return replace(lineup, warnings=(*lineup.warnings, *warnings))
+    return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task)))
 
 
 def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:

@@ -33,3 +33,12 @@ class Strict(BaseModel):
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+def require_places(template: str, *names: str) -> str:
+    """Raises ValueError unless `template` has each `{name}` exactly once, in this order."""
+    if any(template.count(f"{{{name}}}") != 1 for name in names):
+        raise ValueError(f"must contain {' and '.join(f'{{{name}}}' for name in names)}, each exactly once")
+    if sorted(names, key=lambda name: template.index(f"{{{name}}}")) != list(names):
+        raise ValueError(f"must contain {' before '.join(f'{{{name}}}' for name in names)}")
+    return template

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
+from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict, require_places
 from raydistill.config.calibration import Dtype
 from raydistill.config.checks import Check
 
@@ -32,24 +32,63 @@ class DataFiles(Strict):
     """Prompts for the reported figures only."""
 
 
-class MathsTask(Strict):
-    """Questions with a mathematical answer, checked by math-verify."""
+class DataSetTask(Strict):
+    """What tasks over data sets have in common."""
 
-    kind: Literal["maths"]
-    """Selects this task."""
     data: DataFiles
     where: Where | None = None
     """Keep only rows with these values, as in `{level: [Level 4, Level 5]}`: a column, or a dotted path, and a value or a list of them."""
     question: str = "question"
     """Column that holds the question; a dotted path such as `question.stem` leads into nested ones, here and below."""
-    answer: str = "answer"
-    """Column that holds the answer."""
-    answer_pattern: str | None = None
-    """Regular expression whose first group is the answer within the answer column, such as `#### (.*)`; the whole column if missing."""
     gold: str | None = None
     """Column that holds a worked completion, for the `sft_gold` baseline."""
     limit: PositiveInt | None = None
     """Use only this many prompts of each split."""
+    few_shot: Annotated[int, Field(ge=0)] = 0
+    """Training questions put before each prompt as examples, with their gold completions, or their answers where there is no gold."""
+    few_shot_format: str = "Question: {question}\nAnswer: {answer}"
+    """An example, of which a blank line parts the next. The asked question comes last, by the same format up to its answer."""
+    drop_contaminated: bool = False
+    """Leave out training questions that share 13 words in a row, or all words, with one of tune or report; otherwise they are warned of."""
+
+    @field_validator("few_shot_format")
+    @classmethod
+    def _has_question_and_answer(cls, value: str) -> str:
+        return require_places(value, "question", "answer")
+
+
+class MathsTask(DataSetTask):
+    """Questions with a mathematical answer, checked by math-verify."""
+
+    kind: Literal["maths"]
+    """Selects this task."""
+    answer: str = "answer"
+    """Column that holds the answer."""
+    answer_pattern: str | None = None
+    """Regular expression whose first group is the answer within the answer column, such as `#### (.*)`; the whole column if missing."""
+
+
+AnswerIs = Literal["label", "index", "text"]
+
+
+class ChoiceTask(DataSetTask):
+    """Multiple-choice questions, answered by a letter."""
+
+    kind: Literal["choice"]
+    """Selects this task."""
+    options: str = "options"
+    """Column that holds the options: a list of texts, a list of `{label, text}`, or one mapping of a list `label` and a list `text`."""
+    answer: str = "answer"
+    """Column that tells which option is right."""
+    answer_is: AnswerIs = "label"
+    """How it tells: by the option's label (a letter, where options have no labels), its place from 0, or its text."""
+    layout: str = "{question}\n{options}"
+    """The prompt's text; `{options}` becomes lines such as `A. text`."""
+
+    @field_validator("layout")
+    @classmethod
+    def _has_question_and_options(cls, value: str) -> str:
+        return require_places(value, "question", "options")
 
 
 class RewardConfig(Strict):
@@ -75,28 +114,21 @@ class RewardConfig(Strict):
     """GPUs that Ray reserves for it."""
 
 
-class InstructionsTask(Strict):
+class InstructionsTask(DataSetTask):
     """Open-ended instructions, answered better or worse: graded from 0 to 1 by rules or by a reward model."""
 
     kind: Literal["instructions"]
     """Selects this task."""
-    data: DataFiles
-    where: Where | None = None
-    """Keep only rows with these values, as in `{category: [open_qa, brainstorming]}`; as in the other tasks."""
     question: str = "instruction"
     """Column that holds the instruction; where it is a list of turns, the first is asked."""
     context: str | None = None
     """Column with a text that the instruction is about; it may be empty. It follows the instruction after a blank line."""
-    gold: str | None = None
-    """Column that holds a reference response, for the `sft_gold` baseline."""
     checks: tuple[Check, ...] = ()
     """Rules that every completion is held to; its reward is the share of those it meets."""
     checks_column: str | None = None
     """Column with more of them for each row: a list, or one written as JSON."""
     reward: RewardConfig | None = None
     """A reward model, in the place of rules."""
-    limit: PositiveInt | None = None
-    """Use only this many prompts of each split."""
 
     @model_validator(mode="after")
     def _graded_in_one_way(self) -> InstructionsTask:
@@ -107,8 +139,16 @@ class InstructionsTask(Strict):
             raise ValueError("reward: given beside checks; drop one of them")
         return self
 
+    @model_validator(mode="after")
+    def _has_examples_to_show(self) -> InstructionsTask:
+        if self.few_shot and not self.gold:
+            raise ValueError("few_shot: shows reference responses; name task.gold")
+        if self.few_shot and self.reward:
+            raise ValueError("few_shot: the reward model would read the examples as well; use checks, or drop few_shot")
+        return self
 
-TaskConfig = Annotated[ArithmeticTask | MathsTask | InstructionsTask, Field(discriminator="kind")]
+
+TaskConfig = Annotated[ArithmeticTask | MathsTask | ChoiceTask | InstructionsTask, Field(discriminator="kind")]
 
 
 def is_graded(task: TaskConfig) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from raydistill.tasks.chosen_letter import chosen_letter
+
 _MARKS = {"arithmetic": "#", "maths": "####"}
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
@@ -11,9 +13,13 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 def answer_span(task: str, text: str) -> tuple[int, int] | None:
     """Start and end of the answer in `text`, in UTF-8 bytes, for a task of this name; None where it has none.
 
-    The rest of the line after the task's last mark; without a mark, what is in the last \\boxed; without that, the last number.
+    Of a multiple-choice task, the letter that is chosen. Otherwise the rest of the line after the task's last mark; without a mark,
+    what is in the last \\boxed; without that, the last number.
     """
-    found = _marked(text, _MARKS[task]) or _boxed(text) or _last_number(text)
+    if task == "choice":
+        found = (chosen.place, chosen.place + 1) if (chosen := chosen_letter(text)) else None
+    else:
+        found = _marked(text, _MARKS[task]) or _boxed(text) or _last_number(text)
     return None if found is None else (len(text[: found[0]].encode()), len(text[: found[1]].encode()))
 
 

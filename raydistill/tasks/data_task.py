@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError
+from raydistill.tasks.contamination import overlaps
 from raydistill.tasks.data_files import Row, read_rows
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.splits import hash_order, split_by_hash
@@ -23,6 +24,7 @@ class DataTask(ABC):
 
     A split without a source is cut from the training data by a hash of the question. No two prompts of the task have the
     same id: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
+    Training questions that overlap one of tune or report (see `contamination`) are counted in `warnings`, or left out.
     `columns` maps config fields to column names, and `where` keeps rows by the values in some of their columns.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
 
@@ -34,7 +36,12 @@ class DataTask(ABC):
     """Config fields whose columns may be empty."""
 
     def __init__(
-        self, data: Mapping[Split, str | None], columns: Mapping[str, str], limit: int | None = None, where: Where | None = None
+        self,
+        data: Mapping[Split, str | None],
+        columns: Mapping[str, str],
+        limit: int | None = None,
+        where: Where | None = None,
+        drop_contaminated: bool = False,
     ) -> None:
         if not data.get("train"):
             raise InputError("task.data.train: missing; name a file or a hub data set")
@@ -42,6 +49,11 @@ class DataTask(ABC):
         self._columns = dict(columns)
         self._where = where
         self._limit = limit
+        self._drop = drop_contaminated
+        self.warnings: tuple[str, ...] = ()
+        """What was found at the first call of `prompts`, a line each: repeats, and measured questions that training questions overlap."""
+        self._overlapping: set[str] = set()
+        """Ids of those training questions."""
         self._splits: dict[Split, list[Prompt]] | None = None
 
     @abstractmethod
@@ -57,6 +69,25 @@ class DataTask(ABC):
             self._splits = self._load()
         return self._splits[split][: self._limit]
 
+    def examples(self) -> list[Prompt]:
+        """Training prompts that may be shown with any other prompt: those that give no measured question away, in hash order."""
+        return [prompt for prompt in self.prompts("train") if prompt.id not in self._overlapping]
+
+    @abstractmethod
+    def verify(self, prompt: Prompt, completion: str) -> bool | float:
+        """As `Task.verify`."""
+
+    @abstractmethod
+    def style(self, completion: str) -> str:
+        """As `Task.style`."""
+
+    def warm_up(self) -> None:  # noqa: B027 - most tasks have nothing slow to import
+        """What a verifier's worker does before the first check."""
+
+    def _compared(self, prompt: Prompt) -> str:
+        """What of a prompt is compared with others' to find overlaps."""
+        return prompt.text
+
     @property
     def _salt(self) -> str:
         return f"raydistill-{self.name}-1"
@@ -68,11 +99,31 @@ class DataTask(ABC):
             if source := self._data.get(split):
                 rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where, self.optional)
                 splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
+                if repeats := len(rows) - len(splits[split]):
+                    message = f"{repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"
+                    self.warnings += (f"task.data.{split}: {message}",)
         self._cut(splits)
+        self._find_overlaps(splits)
+        if self._drop:
+            splits["train"] = [prompt for prompt in splits["train"] if prompt.id not in self._overlapping]
         for split, prompts in splits.items():
             if not prompts:
                 raise InputError(f"task.data.{split}: no prompt is left for the {split} split; give more distinct questions")
         return splits
+
+    def _find_overlaps(self, splits: Mapping[Split, list[Prompt]]) -> None:
+        train = splits["train"]
+        measured: tuple[Split, ...] = ("report", "tune")
+        for split in measured:
+            pairs = overlaps([self._compared(prompt) for prompt in train], [self._compared(prompt) for prompt in splits[split]])
+            self._overlapping |= {train[place].id for place, _ in pairs}
+            if pairs:
+                found, giving = (len({pair[side] for pair in pairs}) for side in (1, 0))
+                done = f"{giving} were dropped" if self._drop else "task.drop_contaminated=true drops them"
+                self.warnings += (
+                    f"task.data: {found} of {len(splits[split])} {split} questions overlap with training questions (13 words in a row, "
+                    f"or all words); {done}",
+                )
 
     def _fresh(self, prompts: list[Prompt], seen: set[str]) -> list[Prompt]:
         """The prompts in hash order, the first of each id, without those already `seen`, which grows."""

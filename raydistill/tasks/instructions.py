@@ -43,9 +43,12 @@ class Instructions(DataTask):
         checks_column: str | None = None,
         limit: int | None = None,
         where: Where | None = None,
+        drop_contaminated: bool = False,
     ) -> None:
         named = {"question": question, "context": context, "gold": gold, "checks_column": checks_column}
-        super().__init__(data, {f"task.{name}": column for name, column in named.items() if column is not None}, limit, where)
+        super().__init__(
+            data, {f"task.{name}": column for name, column in named.items() if column is not None}, limit, where, drop_contaminated
+        )
         self._checks = tuple(checks)
 
     def verify(self, prompt: Prompt, completion: str) -> float:

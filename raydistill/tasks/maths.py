@@ -37,9 +37,10 @@ class Maths(DataTask):
         answer_pattern: str | None = None,
         limit: int | None = None,
         where: Where | None = None,
+        drop_contaminated: bool = False,
     ) -> None:
         columns = {"task.question": question, "task.answer": answer} | ({"task.gold": gold} if gold else {})
-        super().__init__(data, columns, limit, where)
+        super().__init__(data, columns, limit, where, drop_contaminated)
         self._answer_pattern = _compiled(answer_pattern)
 
     def verify(self, prompt: Prompt, completion: str) -> bool:

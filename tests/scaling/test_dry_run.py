@@ -13,6 +13,7 @@ from raydistill.config.distill import Distill
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
+from raydistill.config.task import ChoiceTask
 from raydistill.dry_run import dry_run, dry_run_distill, dry_run_sweep
 from raydistill.errors import InputError
 from raydistill.models.shapes import KNOWN
@@ -20,10 +21,12 @@ from raydistill.plan import Part, check
 from raydistill.scaling.arithmetic import GIB, H100, Memory
 from raydistill.scaling.memory import Card, cards, require_fit, run_memory, verdict
 from raydistill.scaling.outline import outline_run
+from raydistill.tasks.chosen_letter import chosen_letter
 from tests.e2e.conftest import ENVIRONMENT
 
 PAPER = Path("configs/paper")
-RUNS = ("gemma3-bigmath4", "gemma3-bigmath5", "qwen3-bigmath4", "qwen3-bigmath5", "qwen3-dolly")
+CHOICE = ("mmlupro", "csqa", "supergpqa")
+RUNS = (*(f"{family}-{task}" for family in ("gemma3", "qwen3") for task in ("bigmath4", "bigmath5", *CHOICE)), "qwen3-dolly")
 ON_GPUS = ["rollout.gpus=1", "learner.gpus=1", "scorer.gpus=0.3", "students=null"]
 
 
@@ -59,7 +62,20 @@ def test_presets_of_two_levels_differ_in_name_and_data_alone(family: str) -> Non
     assert four == five
 
 
-@pytest.mark.parametrize("name", ["gemma3-bigmath4", "qwen3-bigmath4", "qwen3-dolly"])
+@pytest.mark.parametrize("family", ["gemma3", "qwen3"])
+@pytest.mark.parametrize("task", CHOICE)
+def test_presets_of_multiple_choice_differ_from_those_of_maths_in_what_is_asked_alone(family: str, task: str) -> None:
+    maths, choice = (preset(f"{family}-{name}") for name in ("bigmath4", task))
+    assert isinstance(choice.task, ChoiceTask)
+    assert choice.proxy
+    assert choice.teacher.prompt_format == choice.proxy.prompt_format
+    assert chosen_letter(choice.teacher.prompt_format.replace("X", "B", 1)).letter == "B"  # type: ignore[union-attr]
+    for part in ("verifier", "scorer", "learner", "evaluation"):
+        assert getattr(choice, part) == getattr(maths, part)
+    assert (choice.teacher.model, choice.proxy.model) == (maths.teacher.model, maths.proxy.model)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if not name.endswith("bigmath5")])
 def test_a_student_s_preset_is_of_the_paper_s_method_and_of_the_run_s_teacher(name: str) -> None:
     run, path = preset(name), PAPER / f"distill-{name}.yaml"
     job = load_job(Distill, path)

@@ -14,6 +14,8 @@ from raydistill.tasks.answers import answer_span
         ("maths", r"\boxed{}", None),
         ("maths", r"\boxed{unclosed", None),
         ("maths", "no answer", None),
+        ("choice", "naïve: A is 1, so the answer is (C).", "C"),
+        ("choice", "A dog.", None),
     ],
 )
 def test_where_the_answer_is(task, text, answer):

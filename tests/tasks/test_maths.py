@@ -64,6 +64,14 @@ def test_given_splits_share_no_question_and_drop_repeats(tmp_path: Path) -> None
     assert len(set.union(*found.values())) == 50
 
 
+def test_repeats_are_counted(tmp_path: Path) -> None:
+    files = {"train": write(tmp_path / "train.jsonl", questions(0, 30) + questions(0, 5))}
+    files["report"] = write(tmp_path / "report.jsonl", questions(25, 40))
+    task = Maths(files)  # type: ignore[arg-type]
+    task.prompts("train")
+    assert task.warnings == (f"task.data.train: 10 of 35 rows of {files['train']} repeat a question of another row or split; left out",)
+
+
 def test_a_missing_tune_split_is_cut_from_train_alone(tmp_path: Path) -> None:
     files = {
         "train": write(tmp_path / "train.jsonl", questions(0, 30)),

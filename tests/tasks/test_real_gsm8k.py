@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
 
+from raydistill.tasks.contamination import overlaps
 from raydistill.tasks.maths import Maths
 from raydistill.tasks.verifier import Outcome, Verifier
 from tests.real import shared
@@ -42,3 +44,11 @@ def test_every_answer_verifies_in_any_form_and_no_other_does(gsm8k: Maths) -> No
 
 def test_styles(gsm8k: Maths) -> None:
     assert {gsm8k.style(prompt.gold) for prompt in gsm8k.prompts("report")} == {"hash"}
+
+
+def test_overlaps_are_few_and_quickly_found(gsm8k: Maths) -> None:
+    train, report = ([prompt.text for prompt in gsm8k.prompts(split)] for split in ("train", "report"))
+    start = time.process_time()
+    pairs = overlaps([*train, *(prompt.text for prompt in gsm8k.prompts("tune"))], report)
+    assert time.process_time() - start < 2
+    assert {report[place].partition(" ")[0] for _, place in pairs} == {"A", "Max"}
