@@ -10,7 +10,7 @@ import numpy as np
 from raydistill.learner.batch import Sample
 from raydistill.reward.advantage import Floats, Mask, advantages, calibration_mask, combined, grid, score_gap
 from raydistill.students.data import Trace
-from raydistill.tasks.verifier import Outcome
+from raydistill.tasks.outcome import Checked, Outcome
 
 if TYPE_CHECKING:
     from raydistill.config.knob import KnobConfig
@@ -28,7 +28,7 @@ class StepBatch:
     completions: list[Completion]
     samples: int
     """G."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Checked] = field(default_factory=list)
     proxy_scores: dict[int, SequenceScore] = field(default_factory=dict)
     """By index of the completion, for those that take part in the calibration reward."""
     shadow_scores: list[dict[int, SequenceScore]] = field(default_factory=list)
@@ -50,6 +50,10 @@ class StepBatch:
     def right(self) -> Mask:
         """(B, G): verified right."""
         return grid([outcome is Outcome.RIGHT for outcome in self.outcomes], self.samples, np.bool_)
+
+    def rewards(self) -> Floats:
+        """(B, G): r_task, 1 for right and 0 for wrong, or how good where the task is graded."""
+        return grid([outcome.reward for outcome in self.outcomes], self.samples)
 
     def valid(self) -> Mask:
         """(B, G): the check came to a result."""
@@ -75,7 +79,7 @@ class StepBatch:
         """Fill in `advantages`."""
         gaps_BG = self.gaps(knob.normalization)
         scored_BG = ~np.isnan(gaps_BG)
-        result_BG = advantages(self.right(), self.valid(), gaps_BG, scored_BG, knob.eta, knob.min_spread, knob.scale == "std")
+        result_BG = advantages(self.rewards(), self.valid(), gaps_BG, scored_BG, knob.eta, knob.min_spread, knob.scale == "std")
         self.advantages = result_BG.reshape(-1).tolist()
 
     def traces(self) -> list[Trace | None]:
@@ -121,7 +125,7 @@ def step_metrics(
     return {
         "step": step,
         "weights_version": batch.completions[0].weights_version,
-        "task_reward": float(batch.right()[valid_BG].mean()) if valid_BG.any() else None,
+        "task_reward": float(batch.rewards()[valid_BG].mean()) if valid_BG.any() else None,
         "cal_reward": float(scored.mean()) if scored.size else None,
         "end_gap": batch.end_gap(),
         "kl_anchor": kl,

@@ -12,11 +12,13 @@ from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig, Ze
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
+from raydistill.config.task import is_graded
 from raydistill.evaluate.measure import check_completions
 from raydistill.learner.batch import LearnerSpec, LoraSpec
 from raydistill.learner.group import LearnerGroup
 from raydistill.models.lineup import Lineup, Role
 from raydistill.models.text import encode_completion
+from raydistill.reward.grader import Grader, start_checker
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.engine import EngineSpec
 from raydistill.rollout.pool import RolloutPool
@@ -25,7 +27,6 @@ from raydistill.scoring.score import LARGEST_DISTRIBUTION, ScorerSpec, SequenceS
 from raydistill.students.shadow_group import ShadowGroup
 from raydistill.tasks.make import make_task
 from raydistill.tasks.prompt import Prompt
-from raydistill.tasks.verifier import Verifier
 
 SYNC_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
 """Nats by which an engine's log-probability of a token may differ from the learner's. bfloat16 keeps 8 bits of a logit, steps of
@@ -48,8 +49,13 @@ class Crew:
         self.anchor = self._scorer(lineup.teacher)
         self.proxy = self._scorer(lineup.proxy) if lineup.proxy else None
         self.current = self._scorer(lineup.teacher)
-        self.verifier = Verifier(self.task, run.verifier.workers, run.verifier.timeout)
+        self.verifier = start_checker(self.task, run.task, run.verifier)
         self.shadows = self._shadows(run.shadows, lineup.shadows) if run.shadows else None
+
+    @property
+    def grader(self) -> Grader | None:
+        """The reward model that grades completions, where one does; students are graded by it too."""
+        return self.verifier if isinstance(self.verifier, Grader) else None
 
     def _scorer(self, role: Role) -> Any:
         return scorer_actor(role.config, self.run.scorer, self.run.learner.dtype)
@@ -74,10 +80,13 @@ class Crew:
         self._ends_count = self._all_learnt_to_end()
 
     def _all_learnt_to_end(self) -> bool:
-        """Whether original, proxy and shadows end their turns alike: then the end is part of a score. By right answers of the original."""
+        """Whether original, proxy and shadows end their turns alike: then the end is part of a score.
+
+        By right answers of the original, by all where the task is graded.
+        """
         batch = self.sample(self.task.prompts("train")[: self.run.calibration.prompts], seed=0)
         self.verify(batch)
-        prompts, texts = batch.texts(batch.calibrated(only_right=True))
+        prompts, texts = batch.texts(batch.calibrated(only_right=not is_graded(self.run.task)))
         judges = [scorer.score.remote(prompts, texts) for scorer in (self.proxy, self.anchor) if scorer is not None]
         shadows = self.shadows.score(prompts, texts) if self.shadows else []
         return all(learnt_to_end(scores) for scores in answers([*judges, *shadows]))

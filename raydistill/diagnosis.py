@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raydistill.cluster import connect
 from raydistill.config.diagnose import Diagnose
+from raydistill.config.task import is_graded, score_unit
 from raydistill.diagnose import findings, text_by_text
 from raydistill.diagnose.before_after import Student, differences
 from raydistill.diagnose.calibration_error import Answer
@@ -32,7 +33,6 @@ from raydistill.runlog import explained, resume_command
 from raydistill.sampling import checked
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
-from raydistill.tasks.verifier import Verifier
 from raydistill.timing import Phases
 from raydistill.track.diagnosis_record import recorded, send_unsent
 from raydistill.track.secrets import public_yaml
@@ -77,7 +77,7 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
         check_room(parts(job, pair))
         with recorded(job, folder.root) as record, explained(folder, resume_command()):
             write_whole(folder.config, public_yaml(job))
-            found = Diagnosis(job, pair, folder, console, OnRay(job)).run()
+            found = Diagnosis(job, pair, folder, console, OnRay(job, pair.task)).run()
             write_whole(folder.page, diagnosis_html(found, public_yaml(job)))
             write_whole(folder.report, json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             record.finish(found)
@@ -125,7 +125,7 @@ class Diagnosis:
             "seed": job.seed,
             "models": {"teacher": job.teacher.model, "student": job.student.model},
             **student.found,
-            "score": {"teacher": findings.score(sampled), "student": student.found["score"]},
+            "score": {"teacher": findings.score(sampled, score_unit(job.task)), "student": student.found["score"]},
         }
         if pair.after is None or job.after is None:
             return found
@@ -142,12 +142,13 @@ class Diagnosis:
         with self.phases("score"), self.console.busy("scoring texts"):
             gap = text_by_text.gap(self.job, pair, self._hands, teacher.sampled, sampled)
         answers_BG, hallucination = self._overconfidence(pair, teacher.sampled, sampled)
+        collapse = self_correction_collapse(sampled, teacher.sampled, back, teacher.back, self.job.task.kind)
         found = {
-            "score": findings.score(sampled),
+            "score": findings.score(sampled, score_unit(self.job.task)),
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": gap},
             "symptoms": {
                 "overconfident_hallucination": hallucination,
-                "self_correction_collapse": self_correction_collapse(sampled, teacher.sampled, back, teacher.back, self.job.task.kind),
+                "self_correction_collapse": not_measured(findings.NOT_RIGHT_OR_WRONG) if is_graded(self.job.task) else collapse,
                 "local_decoding_degradation": findings.local_decoding_degradation(sampled, teacher.sampled),
             },
         }
@@ -160,8 +161,8 @@ class Diagnosis:
         if path.exists():
             return Sampled.read(path, prompts)
         sampling = Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed)
-        with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"):
-            found = checked(generate, self.pair.task, self.job.verifier, prompts, reader, sampling)
+        with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"), self._hands.checker() as checker:
+            found = checked(generate, checker, prompts, reader, sampling)
         if warning := no_signal(f"the {role.facts.section}", found.right_BG):
             self.console.say(f"warning: {warning}")
         write_whole(path, found.to_json())
@@ -170,7 +171,7 @@ class Diagnosis:
     def _cuts(self, teacher: Sampled) -> list[Cut]:
         """Beginnings of right traces that leave all models room to go on."""
         job, pair = self.job, self.pair
-        cuts = cut_traces(teacher, job.task.kind, job.seed)
+        cuts = [] if is_graded(job.task) else cut_traces(teacher, job.task.kind, job.seed)
         readers = [(pair.teacher, pair.teacher_reader), *((one.student, one.student_reader) for one in pair.students)]
         for role, reader in readers:
             room = min(job.rollout.max_model_len, role.facts.context or job.rollout.max_model_len)
@@ -181,10 +182,9 @@ class Diagnosis:
         path = self.folder.completions(f"{role.facts.section}-continued")
         if path.exists():
             return [Continued(cut, *outcome) for cut, outcome in zip(cuts, json.loads(path.read_text()), strict=True)]
-        told, limits = f"letting the {role.facts.section} go on from a wrong step", self.job.verifier
-        with self.phases("sample"), self.console.busy(told), Verifier(self.pair.task, limits.workers, limits.timeout) as verifier:
-            seed = _SEED + self.job.seed
-            found = continuations(generate, reader, self.pair.prompts, cuts, verifier, self.job.max_new_tokens, seed)
+        told, seed = f"letting the {role.facts.section} go on from a wrong step", _SEED + self.job.seed
+        with self.phases("sample"), self.console.busy(told), self._hands.checker() as checker:
+            found = continuations(generate, reader, self.pair.prompts, cuts, checker, self.job.max_new_tokens, seed)
         write_whole(path, json.dumps([(one.recovered, one.kept) for one in found]))
         return found
 
@@ -204,6 +204,8 @@ class Diagnosis:
     def _overconfidence(self, pair: Pair, teacher: Sampled, student: Sampled) -> tuple[list[list[Answer]] | None, Json]:
         """The student's answers, and the symptom."""
         task = self.job.task.kind
+        if is_graded(self.job.task):
+            return None, not_measured(findings.NOT_RIGHT_OR_WRONG)
         consistency = {"self_consistency": findings.self_consistency(student, teacher, task)}
         try:
             own, teachers = (

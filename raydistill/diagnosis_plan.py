@@ -6,18 +6,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
+from raydistill.config.task import is_graded
 from raydistill.errors import InputError
+from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
 from raydistill.models.preflight import ModelFacts, check_ends
+from raydistill.models.reward_model import reward_checkpoint
 from raydistill.models.table import models_table
-from raydistill.plan import BYTES, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.plan import (
+    BYTES,
+    TORCH_BYTES,
+    VLLM_BYTES,
+    Part,
+    actor_table,
+    check_room,
+    checking_part,
+    longest_prompt,
+    require_context,
+    totals,
+)
 from raydistill.reading import require_readable
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
 from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Prompt, Task
-
-_VERIFIER_BYTES = 0.1 * 2**30
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class Pair:
     task: Task
     prompts: tuple[Prompt, ...]
     warnings: tuple[str, ...]
+    reward: Checkpoint | None
+    """The reward model, where one grades completions."""
     after: Pair | None = None
     """The same teacher with the student after distillation."""
 
@@ -62,7 +76,8 @@ class Pair:
 def check(job: Diagnose) -> Pair:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
     pair = check_without_room(job)
-    _require_pairs(job, len(pair.prompts))
+    if not is_graded(job.task):
+        _require_pairs(job, len(pair.prompts))
     check_room(parts(job, pair))
     return pair
 
@@ -85,7 +100,7 @@ def check_without_room(job: Diagnose) -> Pair:
     warnings = [warning for role in roles for warning in role.facts.warnings]
     warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task)]
     pairs = [
-        Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings))
+        Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
         for student, reader in zip(students, readers[1:], strict=True)
     ]
     return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
@@ -113,7 +128,7 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
     kinds = [
         Part("rollout", job.rollout.workers, job.rollout.cpus, job.rollout.gpus, engine, "samples, teacher then student", "rollout"),
         Part("scorer", 2, cpus, gpus, one, "teacher and student, say how likely they find a text", "rollout"),
-        Part("verifier", job.verifier.workers, 0, 0, _VERIFIER_BYTES, "checks answers", None),
+        checking_part(job.task, job.verifier, pair.reward.parameters if pair.reward else 0),
     ]
     compared = [one.teacher.facts.parameters + one.student.facts.parameters * (2 if job.gradient_probe else 1) for one in same]
     if compared:

@@ -26,6 +26,7 @@ from raydistill.learner.batch import ZeroSpec
 from raydistill.models.lineup import Role
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
+from raydistill.reward.grader import start_checker
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.runfolder import RunFolder
@@ -36,7 +37,6 @@ from raydistill.students.distil import Objective, Recipe
 from raydistill.students.offline_card import read_card
 from raydistill.students.train import STUDENT, TrainJob, train
 from raydistill.tasks.prompt import Prompt
-from raydistill.tasks.verifier import Verifier
 from raydistill.teachers import evaluation_seed
 from raydistill.timing import Phases
 from raydistill.traces import TraceSet, sample_traces
@@ -275,7 +275,7 @@ class Distillation:
 
     @contextmanager
     def _verifier(self) -> Iterator[None]:
-        with Verifier(self.models.task, self.job.verifier.workers, self.job.verifier.timeout) as self._checks:
+        with start_checker(self.models.task, self.job.task, self.job.verifier) as self._checks:
             yield
 
 

@@ -10,10 +10,23 @@ from raydistill.calibrate import prompts_of_step
 from raydistill.config.distill import SFT, Distill, GKDAcross, KDAcross, SampledRKL
 from raydistill.config.students import Matching, OnPolicyRKL
 from raydistill.errors import InputError
+from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, settled
 from raydistill.models.preflight import ModelFacts, ModelRef, check_ends, inspect_model
+from raydistill.models.reward_model import reward_checkpoint
 from raydistill.models.table import models_table
-from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.plan import (
+    BYTES,
+    TORCH_BYTES,
+    VLLM_BYTES,
+    Part,
+    actor_table,
+    check_room,
+    checking_part,
+    longest_prompt,
+    require_context,
+    totals,
+)
 from raydistill.reading import require_readable
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader, Trace
@@ -37,6 +50,8 @@ class Models:
     teacher_reader: Reader | None
     task: Task
     warnings: tuple[str, ...]
+    reward: Checkpoint | None
+    """The reward model, where one grades completions."""
 
     @property
     def facts(self) -> list[ModelFacts]:
@@ -71,6 +86,7 @@ def check_without_room(job: Distill) -> Models:
         make_reader(teacher.facts, teacher.config) if teacher else None,
         task,
         (*_warnings(student, teacher), *task_warnings(task)),
+        reward_checkpoint(job.task),
     )
     for split, prompts in (("train", train), (job.evaluation.split, measured)):
         if not prompts:
@@ -191,11 +207,12 @@ def compared_by(job: Distill, models: Models) -> Comparing:
 
 def parts(job: Distill, models: Models) -> list[Part]:
     """The processes of a distillation; those that are not there at the same time are counted together all the same."""
-    return parts_of_sizes(job, models.student.facts.parameters, models.teacher.facts.parameters if models.teacher else 0)
+    teacher, reward = (one.parameters if one else 0 for one in (models.teacher and models.teacher.facts, models.reward))
+    return parts_of_sizes(job, models.student.facts.parameters, teacher, reward)
 
 
-def parts_of_sizes(job: Distill, student: int, teacher: int) -> list[Part]:
-    """The processes of a distillation by its models' parameters; a teacher that is missing has none."""
+def parts_of_sizes(job: Distill, student: int, teacher: int, reward: int = 0) -> list[Part]:
+    """The processes of a distillation by its models' parameters; a teacher or reward model that is missing has none."""
     width = BYTES[job.train.dtype]
     engine = VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES
     trained = width + (0 if job.train.lora else width + 12)  # weights, gradients, float32 master copy and two moments
@@ -218,7 +235,7 @@ def parts_of_sizes(job: Distill, student: int, teacher: int) -> list[Part]:
             "Ray Train and DeepSpeed ZeRO-3, trains the student",
             "student",
         ),
-        Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None),
+        checking_part(job.task, job.verifier, reward),
     ]
     if needs_scorers(job):
         memory = TORCH_BYTES + width * teacher

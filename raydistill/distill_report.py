@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config.distill import Distill
+from raydistill.config.task import is_graded
 from raydistill.evaluate.evaluation import Evaluation
-from raydistill.report.scores import Json, difference, finite, mean, score
+from raydistill.report.scores import Json, difference, finite, mean, score, scored
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,14 +53,15 @@ def distill_report(
         "teacher_mass": sum(masses) / tokens if masses else None,
         "loss": {"first": finite(rows[0]["loss"]), "last": finite(mean([row["loss"] for row in rows[-10:]]))},
         "seconds": dict(seconds) | {f"step_{name}": mean([row["seconds"][name] for row in rows]) for name in rows[0]["seconds"]},
-    }
+    } | ({"graded": True} if is_graded(job.task) else {})
 
 
 def score_table(report: Json) -> Table:
     """Scores of the teacher and the student before and after."""
     from rich.table import Table
 
-    table = Table("model", "sampled", "95 %", "greedy", title=f"{report['method']}, {report['prompts']} prompts of {report['split']}")
+    title = f"{report['method']}, {scored(report)} on {report['prompts']} prompts of {report['split']}"
+    table = Table("model", "sampled", "95 %", "greedy", title=title)
     for name in ("teacher", "base", "student"):
         if (scores := report[name]) is not None:
             low, high = scores["sampled"]["ci95"] or (float("nan"), float("nan"))

@@ -20,6 +20,7 @@ from raydistill.config.distill import Distill
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
+from raydistill.config.task import RewardConfig, reward_config
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.load import resolve_folder
 from raydistill.models.shapes import KNOWN, Shape, shape_of
@@ -70,10 +71,12 @@ def dry_run_sweep(sweep: Sweep, folder: Path) -> bool:
 
 def dry_run_distill(job: Distill, folder: Path) -> None:
     """The same of a distillation."""
-    if not (job.rollout.gpus or job.train.gpus or job.scorer.gpus):
+    reward = reward_config(job.task)
+    if not any(part.gpus for part in (job.rollout, job.train, job.scorer, reward) if part):
         distill_plan.show(job, distill_plan.check(job), folder)
         return
-    configs = {section: config for section, config in (("teacher", job.teacher), ("student", job.student)) if config}
+    sections = (("teacher", job.teacher), ("student", job.student), ("task.reward", reward))
+    configs = {section: config for section, config in sections if config}
     unseen = _unseen(configs)
     if unseen:
         steps = f"{job.method.steps} steps of {job.method.batch} completions"
@@ -85,18 +88,19 @@ def dry_run_distill(job: Distill, folder: Path) -> None:
 
 
 def _wants_gpus(run: Run) -> bool:
-    parts = (run.rollout, run.learner, run.scorer, run.students, run.shadows)
+    parts = (run.rollout, run.learner, run.scorer, run.students, run.shadows, reward_config(run.task))
     return any(part.gpus for part in parts if part)
 
 
-def _models_of(run: Run) -> dict[str, ModelConfig]:
+def _models_of(run: Run) -> dict[str, ModelConfig | RewardConfig]:
     """By section, the teacher's first."""
-    found = {"teacher": run.teacher} | ({"proxy": run.proxy} if run.proxy else {})
-    found |= {f"shadows.models.{place}": model for place, model in enumerate(run.shadows.models if run.shadows else ())}
-    return found | ({"students.model": run.students.model} if run.students else {})
+    shadows = [(f"shadows.models.{place}", model) for place, model in enumerate(run.shadows.models if run.shadows else ())]
+    student = ("students.model", run.students and run.students.model)
+    all_ = [("teacher", run.teacher), ("proxy", run.proxy), *shadows, student, ("task.reward", reward_config(run.task))]
+    return {section: model for section, model in all_ if model}
 
 
-def _unseen(configs: Mapping[str, ModelConfig]) -> list[str]:
+def _unseen(configs: Mapping[str, ModelConfig | RewardConfig]) -> list[str]:
     """Sections whose models are not on this machine and need not be fetched, as their shapes are known."""
     return [section for section, config in configs.items() if config.model in KNOWN and not _is_here(config.model)]
 
@@ -109,7 +113,7 @@ def _is_here(name: str) -> bool:
     return Path(name).is_dir() or any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
 
 
-def _shapes(configs: Mapping[str, ModelConfig], unseen: Sequence[str]) -> dict[str, Shape] | None:
+def _shapes(configs: Mapping[str, ModelConfig | RewardConfig], unseen: Sequence[str]) -> dict[str, Shape] | None:
     """None, and why is said, where a model has none."""
     found = {}
     for section, config in configs.items():

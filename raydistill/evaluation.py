@@ -20,6 +20,7 @@ from raydistill.evaluation_plan import Subject, parts
 from raydistill.files import write_whole
 from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
+from raydistill.reward.grader import start_checker
 from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
 from raydistill.runlog import explained, resume_command
@@ -106,8 +107,8 @@ class Measurement:
                     continue
                 with self.phases("sample"):
                     generate = generate or stack.enter_context(engines(job.rollout, job.dtype, subject.role.config.model))
-                    with self.console.busy(f"sampling, {kind}"):
-                        found = checked(generate, subject.task, job.verifier, subject.prompts, subject.reader, sampling)
+                    with self.console.busy(f"sampling, {kind}"), start_checker(subject.task, job.task, job.verifier) as checker:
+                        found = checked(generate, checker, subject.prompts, subject.reader, sampling)
                 write_whole(self.folder.completions(kind), found.to_json())
         return {kind: Sampled.read(self.folder.completions(kind), subject.prompts) for kind in wanted}
 

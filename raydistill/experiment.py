@@ -75,7 +75,7 @@ class Experiment:
             _, traces = self._before()
             self._students(traces, None)
             if self.run.diagnosed:
-                self._diagnose(Pairs(self.run, self.lineup, self.folder, self.baselines).shared())
+                self._diagnose(Pairs(self.run, self.lineup, self.folder, self.baselines, self.crew.grader).shared())
 
     def calibrate_until(self, steps: int) -> None:
         """The first seed's calibration, so far or as far as its KL budget lasts, with a checkpoint at the end; after `make_baselines`."""
@@ -192,7 +192,7 @@ class Experiment:
         """Traps and symptoms with the original teacher and with the calibrated ones, if they are asked for."""
         if not self.run.diagnosed:
             return ()
-        pairs = Pairs(self.run, self.lineup, self.folder, self.baselines)
+        pairs = Pairs(self.run, self.lineup, self.folder, self.baselines, self.crew.grader)
         return pairs.facts(self._diagnose([*pairs.shared(), *pairs.own()]))
 
     def _diagnose(self, stages: Sequence[Sequence[PairJob]]) -> dict[Path, Json]:
@@ -306,6 +306,7 @@ class StudentJobs:
             max_new_tokens=self.run.calibration.max_new_tokens,
             micro_batch_tokens=self.students.micro_batch_tokens,
             verifier=self.run.verifier,
+            grader=self.crew.grader,
             **data,
         )
 

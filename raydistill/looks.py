@@ -54,7 +54,7 @@ def look(looking: Looking, run: Run, student: ModelConfig, crew: Crew, work: Pat
         raise RunError("every trace of the teacher has a special token inside: nothing is left for a student to look at")
     prompts, samples = crew.task.prompts("tune")[: looking.prompts], run.evaluation.student_samples
     shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-    job = seqkd_job(run, student, method, work, seed, crew.task, prompts, samples, traces)
+    job = seqkd_job(run, student, method, work, seed, crew, prompts, samples, traces)
     (evaluation,) = run_jobs([job], 1, run.students.cpus, run.students.gpus)
     shutil.rmtree(work)
     return float(np.mean(evaluation.sampled_BG))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,12 @@ from raydistill.evaluate.measure import Generate
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.progress import Console
+from raydistill.reward.grader import Grader
 from raydistill.rollout.engine import EngineSpec
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
+from raydistill.students.job import student_checker
+from raydistill.tasks.outcome import Checker
+from raydistill.tasks.prompt import Task
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,16 @@ class PairJob:
     diagnose: Diagnose
     completions: tuple[Path, Path]
     """Where the teacher's and the student's lie, or will."""
+    grader: Grader | None = None
+    """Grades completions in the place of the task's verifier."""
 
     def run(self, threads: int = 1) -> Json:
         """What is found, as in diagnosis.json; read back where it is there already. Raises InputError or RunError."""
         if not self.out.exists():
             folder = _Folder(self.out.parent, self.diagnose.seed, self.out, self.completions)
             pair = check_without_room(self.diagnose)
-            found = Diagnosis(self.diagnose, pair, folder, Console(io.StringIO()), _Here(self.diagnose, threads)).run()
+            here = _Here(self.diagnose, pair.task, self.grader, threads)
+            found = Diagnosis(self.diagnose, pair, folder, Console(io.StringIO()), here).run()
             write_whole(self.out, json.dumps(found, allow_nan=False))
         return json.loads(self.out.read_text())
 
@@ -62,8 +69,11 @@ class _Folder(DiagnosisFolder):
 class _Here:
     """Everything in this process, with a GPU where one is visible; for models that a student's process has room for."""
 
-    def __init__(self, job: Diagnose, threads: int) -> None:
-        self._job, self._threads = job, threads
+    def __init__(self, job: Diagnose, task: Task, grader: Grader | None, threads: int) -> None:
+        self._job, self._task, self._grader, self._threads = job, task, grader, threads
+
+    def checker(self) -> AbstractContextManager[Checker]:
+        return student_checker(self._task, self._job.verifier, self._grader)
 
     @contextmanager
     def engines(self, role: Role) -> Iterator[Generate]:

@@ -11,6 +11,7 @@ from raydistill.models.lineup import Lineup
 from raydistill.pair_job import PairJob
 from raydistill.report.facts import PairFacts
 from raydistill.report.scores import Json
+from raydistill.reward.grader import Grader
 from raydistill.runfolder import RunFolder
 
 _BASE = "base"
@@ -19,10 +20,10 @@ _BASE = "base"
 class Pairs:
     """The pairs of a run. Those without a calibrated teacher are kept in `baselines`, and shared as all that lies there is."""
 
-    def __init__(self, run: Run, lineup: Lineup, folder: RunFolder, baselines: Path) -> None:
+    def __init__(self, run: Run, lineup: Lineup, folder: RunFolder, baselines: Path, grader: Grader | None = None) -> None:
         assert lineup.student is not None  # noqa: S101
         assert run.students is not None  # noqa: S101
-        self.run, self.folder, self.baselines = run, folder, baselines
+        self.run, self.folder, self.baselines, self._grader = run, folder, baselines, grader
         self._teacher, self._student = lineup.teacher.config, lineup.student.config
         self._methods = [method.method for method in run.students.methods]
 
@@ -91,4 +92,4 @@ class Pairs:
             scorer=run.scorer,
         )
         wrote = (teacher_wrote, folder / "completions" / f"{student_name}.json")
-        return PairJob(out, f"diagnosis {out.stem}", config, wrote)
+        return PairJob(out, f"diagnosis {out.stem}", config, wrote, self._grader)

@@ -11,6 +11,7 @@ from raydistill.cluster import Kind, capacity
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
+from raydistill.config.task import TaskConfig, VerifierConfig, reward_config
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
@@ -22,7 +23,7 @@ from raydistill.tasks.prompt import Prompt, Split
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from raydistill.models.preflight import ModelFacts
+    from raydistill.models.checkpoint import Checkpoint
 
 GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
@@ -142,11 +143,21 @@ def _check_reading(run: Run, lineup: Lineup, readers: dict[str, Reader], prompts
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:
     """The processes of a run."""
-    return parts_of_sizes(run, {role.facts.section: _size(role.facts) for role in lineup.roles()})
+    sizes = {role.facts.section: _size(role.facts.checkpoint) for role in lineup.roles()}
+    return parts_of_sizes(run, sizes | ({"task.reward": _size(lineup.reward)} if lineup.reward else {}))
 
 
-def _size(facts: ModelFacts) -> Size:
-    return Size(facts.parameters, facts.embedding_rows, int(facts.checkpoint.text_config.get("hidden_size", 0)))
+def _size(checkpoint: Checkpoint) -> Size:
+    return Size(checkpoint.parameters, checkpoint.embedding_rows, int(checkpoint.text_config.get("hidden_size", 0)))
+
+
+def checking_part(task: TaskConfig, verifier: VerifierConfig, reward_parameters: int) -> Part:
+    """What checks completions: worker processes, or a reward model of so many parameters."""
+    reward = reward_config(task)
+    if reward is None:
+        return Part("verifier", verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None)
+    memory = TORCH_BYTES + BYTES[reward.dtype] * reward_parameters
+    return Part("reward", 1, reward.cpus, reward.gpus, memory, "grades completions", "rollout")
 
 
 def parts_of_sizes(run: Run, sizes: Mapping[str, Size]) -> list[Part]:
@@ -179,7 +190,7 @@ def parts_of_sizes(run: Run, sizes: Mapping[str, Size]) -> list[Part]:
         Part(
             "current", 1, run.scorer.cpus, run.scorer.gpus, TORCH_BYTES + width * teacher, "scores under the calibrated teacher", "rollout"
         ),
-        Part("verifier", run.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None),
+        checking_part(run.task, run.verifier, sizes["task.reward"].parameters if reward_config(run.task) else 0),
     ]
     if run.proxy is not None:
         memory = TORCH_BYTES + width * sizes["proxy"].parameters

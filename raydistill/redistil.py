@@ -20,7 +20,7 @@ from raydistill.evaluate.evaluation import Evaluation
 from raydistill.students.job import StudentJob
 from raydistill.students.pool import run_jobs
 from raydistill.target import GROUPS, Measure, Scores
-from raydistill.tasks.prompt import Prompt, Task
+from raydistill.tasks.prompt import Prompt
 from raydistill.teachers import collect_traces, fresh_traces
 from raydistill.traces import TraceSet
 
@@ -91,7 +91,7 @@ class Redistiller:
                 "knob.target: every trace of the teacher has a special token inside: nothing is left for students to measure it by"
             )
         prompts = self.crew.task.prompts("tune")[: self.target.prompts]
-        return seqkd_job(self.run, self.student, self._method(), out, seed, self.crew.task, prompts, self.target.samples, traces)
+        return seqkd_job(self.run, self.student, self._method(), out, seed, self.crew, prompts, self.target.samples, traces)
 
     def _run(self, jobs: Sequence[StudentJob]) -> list[Evaluation]:
         return run_jobs(jobs, self.students.parallel, self.students.cpus, self.students.gpus)
@@ -103,7 +103,7 @@ def seqkd_job(
     method: SeqKD,
     out: Path,
     seed: int,
-    task: Task,
+    crew: Crew,
     prompts: Sequence[Prompt],
     samples: int,
     traces: TraceSet,
@@ -115,12 +115,13 @@ def seqkd_job(
         student=student,
         method=method,
         seed=seed,
-        task=task,
+        task=crew.task,
         prompts=tuple(prompts),
         samples=samples,
         max_new_tokens=run.calibration.max_new_tokens,
         micro_batch_tokens=run.students.micro_batch_tokens,
         verifier=run.verifier,
+        grader=crew.grader,
         traces=traces.traces,
     )
 

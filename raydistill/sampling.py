@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from raydistill.config.calibration import Dtype, RolloutConfig
-from raydistill.config.task import VerifierConfig
 from raydistill.crew import engine_spec
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
 from raydistill.rollout.pool import RolloutPool
 from raydistill.students.data import Reader
-from raydistill.tasks.prompt import Prompt, Task
-from raydistill.tasks.verifier import Outcome, Verifier
+from raydistill.tasks.outcome import Checker
+from raydistill.tasks.prompt import Prompt
 
 
 @contextmanager
@@ -35,13 +34,10 @@ def engines(rollout: RolloutConfig, dtype: Dtype, model: str) -> Iterator[Genera
             pool.shutdown()
 
 
-def checked(
-    generate: Generate, task: Task, verifier: VerifierConfig, prompts: Sequence[Prompt], reader: Reader, sampling: Sampling
-) -> Sampled:
+def checked(generate: Generate, checker: Checker, prompts: Sequence[Prompt], reader: Reader, sampling: Sampling) -> Sampled:
     """Completions of each prompt as the model reads it, each checked."""
     completions = generate([TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in prompts], sampling)
-    with Verifier(task, verifier.workers, verifier.timeout) as workers:
-        outcomes = check_completions(workers, prompts, completions)
-    right = tuple(tuple(outcome is Outcome.RIGHT for outcome in row) for row in outcomes)
+    outcomes = check_completions(checker, prompts, completions)
+    rewards = tuple(tuple(outcome.reward for outcome in row) for row in outcomes)
     failures = sum(outcome.failed for row in outcomes for outcome in row)
-    return Sampled(tuple(prompts), tuple(map(tuple, completions)), right, failures)
+    return Sampled(tuple(prompts), tuple(map(tuple, completions)), rewards, failures)

@@ -13,8 +13,8 @@ from raydistill.evaluate.measure import by_style, check_completions
 from raydistill.report.facts import TraceFacts
 from raydistill.rollout.completion import Completion, Sampling
 from raydistill.students.data import Trace
+from raydistill.tasks.outcome import Checked, Checker
 from raydistill.tasks.prompt import Prompt, Task
-from raydistill.tasks.verifier import Outcome, Verifier
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TraceSet:
 def sample_traces(
     generate: Callable[[Sequence[Prompt], Sampling], list[list[Completion]]],
     task: Task,
-    verifier: Verifier,
+    verifier: Checker,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     seed: int,
@@ -55,12 +55,12 @@ def sample_traces(
     return TraceSet(tuple(Trace(prompts[i].text, flat[i].text, not flat[i].truncated) for i in kept), facts)
 
 
-def _trace_facts(task: Task, completions: Sequence[Completion], outcomes: Sequence[Outcome], dropped: float) -> TraceFacts:
-    right = [outcome is Outcome.RIGHT for outcome in outcomes]
+def _trace_facts(task: Task, completions: Sequence[Completion], outcomes: Sequence[Checked], dropped: float) -> TraceFacts:
+    rewards = [outcome.reward for outcome in outcomes]
     return TraceFacts(
-        accuracy=float(np.mean(right)),
+        accuracy=float(np.mean(rewards)),
         length=float(np.mean([len(c.token_ids) for c in completions])),
         truncated=float(np.mean([c.truncated for c in completions])),
-        style=by_style([task.style(c.text) for c in completions], right)[0],
+        style=by_style([task.style(c.text) for c in completions], rewards)[0],
         dropped=dropped,
     )

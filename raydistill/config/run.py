@@ -14,7 +14,7 @@ from raydistill.config.knob import KnobConfig
 from raydistill.config.models import ModelConfig
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import EvaluationConfig, MeasuredOn, StudentsConfig
-from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig
+from raydistill.config.task import ArithmeticTask, TaskConfig, VerifierConfig, is_graded
 from raydistill.config.track import TrackConfig
 
 
@@ -85,6 +85,18 @@ class Run(Job):
             raise ValueError("proxy: missing; name a calibration model, or give shadows, which take its place")
         if self.proxy is not None and self.shadows is not None:
             raise ValueError("proxy: given beside shadows, which take its place; set proxy=null or shadows=null")
+        return self
+
+    @model_validator(mode="after")
+    def _has_right_answers_where_it_needs_them(self) -> Run:
+        if is_graded(self.task) and self.knob.cal_on == "right":
+            raise ValueError(
+                f"knob.cal_on: 'right', but completions of a task of kind {self.task.kind} are better or worse; set it to 'all'"
+            )
+        if is_graded(self.task) and self.shadows and self.shadows.use == "influence":
+            raise ValueError(
+                f"shadows.use: 'influence' is on right answers, and a task of kind {self.task.kind} has better and worse ones; use 'scorer'"
+            )
         return self
 
     @model_validator(mode="after")

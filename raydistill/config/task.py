@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from raydistill.config.base import PositiveFloat, PositiveInt, Strict, require_places
+from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict, require_places
+from raydistill.config.calibration import Dtype
+from raydistill.config.checks import Check
 
 Where = dict[str, str | int | float | bool | list[str | int | float | bool]]
 """Column -> a value or a list of values."""
@@ -92,7 +94,79 @@ class ChoiceTask(DataSetTask):
         return require_places(value, "question", "options")
 
 
-TaskConfig = Annotated[ArithmeticTask | MathsTask | ChoiceTask, Field(discriminator="kind")]
+class RewardConfig(Strict):
+    """A reward model: a sequence classifier with one label, such as Skywork-Reward-V2, an actor of its own.
+
+    The reward of a completion is 1 / (1 + exp(-(s - center) / scale)) of its score s, from 0 to 1.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    """Local Hugging Face folder or hub name; safetensors, and a tokenizer with a chat template."""
+    center: float = 0.0
+    """Score that becomes a reward of 0.5, such as the mean of the original teacher's completions."""
+    scale: PositiveFloat = 1.0
+    """How much higher a score becomes a reward of 0.73. With 1 and center 0 a reward is the probability of beating an answer of score 0, as
+    such models are trained to say. Where nearly all rewards are 0 or 1, raise it: there is little left to tell answers apart by."""
+    dtype: Dtype = "float32"
+    """Type of its weights."""
+    batch_tokens: PositiveInt = 16384
+    """Tokens, padding included, that go through it at once."""
+    cpus: NonNegativeFloat = 0.1
+    """Logical CPUs that Ray reserves for it."""
+    gpus: NonNegativeFloat = 0.0
+    """GPUs that Ray reserves for it."""
+
+
+class InstructionsTask(DataSetTask):
+    """Open-ended instructions, answered better or worse: graded from 0 to 1 by rules or by a reward model."""
+
+    kind: Literal["instructions"]
+    """Selects this task."""
+    question: str = "instruction"
+    """Column that holds the instruction; where it is a list of turns, the first is asked."""
+    context: str | None = None
+    """Column with a text that the instruction is about; it may be empty. It follows the instruction after a blank line."""
+    checks: tuple[Check, ...] = ()
+    """Rules that every completion is held to; its reward is the share of those it meets."""
+    checks_column: str | None = None
+    """Column with more of them for each row: a list, or one written as JSON."""
+    reward: RewardConfig | None = None
+    """A reward model, in the place of rules."""
+
+    @model_validator(mode="after")
+    def _graded_in_one_way(self) -> InstructionsTask:
+        rules = bool(self.checks or self.checks_column)
+        if not rules and self.reward is None:
+            raise ValueError("nothing grades a completion; give checks, checks_column or reward")
+        if rules and self.reward is not None:
+            raise ValueError("reward: given beside checks; drop one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _has_examples_to_show(self) -> InstructionsTask:
+        if self.few_shot and not self.gold:
+            raise ValueError("few_shot: shows reference responses; name task.gold")
+        if self.few_shot and self.reward:
+            raise ValueError("few_shot: the reward model would read the examples as well; use checks, or drop few_shot")
+        return self
+
+
+TaskConfig = Annotated[ArithmeticTask | MathsTask | ChoiceTask | InstructionsTask, Field(discriminator="kind")]
+
+
+def is_graded(task: TaskConfig) -> bool:
+    """Whether a completion has a reward from 0 to 1, and is neither right nor wrong."""
+    return isinstance(task, InstructionsTask)
+
+
+def reward_config(task: TaskConfig) -> RewardConfig | None:
+    """The reward model that grades a task's completions, if one does."""
+    return task.reward if isinstance(task, InstructionsTask) else None
+
+
+def score_unit(task: TaskConfig) -> str:
+    """What a score counts, in figures."""
+    return "mean reward" if is_graded(task) else "share right"
 
 
 class VerifierConfig(Strict):

@@ -17,7 +17,7 @@ def answers(sampled: Sampled, task: str, spelling: Spelling) -> list[list[Answer
     rows = []
     for completions, rights in zip(sampled.completions_BG, sampled.right_BG, strict=True):
         found = [(confidence(one, task, spelling), right) for one, right in zip(completions, rights, strict=True)]
-        rows.append([Answer(sure, right) for sure, right in found if sure is not None])
+        rows.append([Answer(sure, bool(right)) for sure, right in found if sure is not None])
     return rows
 
 

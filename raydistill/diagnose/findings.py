@@ -22,6 +22,9 @@ Rows = Sequence[Sequence[TraceDivergence]]
 """By prompt."""
 
 
+NOT_RIGHT_OR_WRONG = "completions of this task are better or worse, not right or wrong"
+
+
 def not_measured(why: str) -> Json:
     return {"not measured": why}
 
@@ -33,9 +36,9 @@ def figure(estimate: Estimate, unit: str, reference: float | None = None, within
     return {"value": estimate.mean, "unit": unit, "ci95": bounds, "n": estimate.n, "reference": reference}
 
 
-def score(sampled: Sampled) -> Json:
-    """Share of right completions."""
-    return figure(mean_estimate([sum(row) / len(row) for row in sampled.right_BG]), "share right", None, (0, 1))
+def score(sampled: Sampled, unit: str = "share right") -> Json:
+    """Share of right completions; their mean reward where the task is graded, as `unit` says."""
+    return figure(mean_estimate([sum(row) / len(row) for row in sampled.right_BG]), unit, None, (0, 1))
 
 
 # --- traps

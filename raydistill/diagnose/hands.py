@@ -11,8 +11,11 @@ from raydistill.crew import scorer_actor, scorer_spec
 from raydistill.diagnosis_plan import Pair
 from raydistill.evaluate.measure import Generate
 from raydistill.models.lineup import Role
+from raydistill.reward.grader import start_checker
 from raydistill.sampling import engines
 from raydistill.scoring.score import SequenceScore
+from raydistill.tasks.outcome import Checker
+from raydistill.tasks.prompt import Task
 
 Ask = Callable[[Sequence[tuple[str, tuple[Any, ...]]]], list[Any]]
 """What methods of a `ComparerActor` give, in order, from their names and arguments."""
@@ -27,6 +30,10 @@ class Hands(Protocol):
         """Engines with a model, which start when they are first asked."""
         ...
 
+    def checker(self) -> AbstractContextManager[Checker]:
+        """What checks completions."""
+        ...
+
     def comparer(self, pair: Pair) -> AbstractContextManager[Ask]:
         """Both models of a pair in one process."""
         ...
@@ -39,8 +46,11 @@ class Hands(Protocol):
 class OnRay:
     """Actors, for as long as they are needed."""
 
-    def __init__(self, job: Diagnose) -> None:
-        self._job = job
+    def __init__(self, job: Diagnose, task: Task) -> None:
+        self._job, self._task = job, task
+
+    def checker(self) -> AbstractContextManager[Checker]:
+        return start_checker(self._task, self._job.task, self._job.verifier)
 
     def engines(self, role: Role) -> AbstractContextManager[Generate]:
         return engines(self._job.rollout, self._job.dtype, role.config.model)

@@ -17,17 +17,18 @@ class Sampled:
 
     prompts: tuple[Prompt, ...]
     completions_BG: tuple[tuple[Completion, ...], ...]
-    right_BG: tuple[tuple[bool, ...], ...]
+    right_BG: tuple[tuple[float, ...], ...]
+    """Whether each is right; its reward from 0 to 1 where the task is graded."""
     verifier_failures: int = 0
     """Checks that timed out or crashed; their completions count as wrong."""
 
-    def rows(self) -> Iterator[tuple[Prompt, Completion, bool]]:
+    def rows(self) -> Iterator[tuple[Prompt, Completion, float]]:
         """Prompt by prompt."""
         for prompt, completions, rights in zip(self.prompts, self.completions_BG, self.right_BG, strict=True):
             for completion, right in zip(completions, rights, strict=True):
                 yield prompt, completion, right
 
-    def clean(self) -> list[tuple[int, Completion, bool]]:
+    def clean(self) -> list[tuple[int, Completion, float]]:
         """With the prompt's place, those without a special token inside: the others' text is not what was sampled."""
         return [
             (place, completion, right)

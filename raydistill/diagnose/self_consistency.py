@@ -43,7 +43,7 @@ class Vote:
 def votes(sampled: Sampled, task: str, samples: int) -> list[Vote | None]:
     """For each prompt the vote of its first `samples` completions; None where fewer than two of them have an answer."""
     return [
-        vote([(answer_text(one, task), right) for one, right in zip(row[:samples], rights[:samples], strict=True)])
+        vote([(answer_text(one, task), bool(right)) for one, right in zip(row[:samples], rights[:samples], strict=True)])
         for row, rights in zip(sampled.completions_BG, sampled.right_BG, strict=True)
     ]
 

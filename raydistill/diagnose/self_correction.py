@@ -20,8 +20,8 @@ from raydistill.models.text import encode_completion
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.students.data import Reader
 from raydistill.tasks.corrections import has_correction
+from raydistill.tasks.outcome import Checker, Outcome
 from raydistill.tasks.prompt import Prompt
-from raydistill.tasks.verifier import Outcome, Verifier
 
 FEWEST = 10
 """Prompts, or completions, below which a share is not told."""
@@ -87,7 +87,7 @@ def fitting(cuts: Sequence[Cut], prompts: Sequence[Prompt], reader: Reader, max_
 
 
 def continuations(
-    generate: Generate, reader: Reader, prompts: Sequence[Prompt], cuts: Sequence[Cut], verifier: Verifier, max_new_tokens: int, seed: int
+    generate: Generate, reader: Reader, prompts: Sequence[Prompt], cuts: Sequence[Cut], checker: Checker, max_new_tokens: int, seed: int
 ) -> list[Continued]:
     """One model's continuations of every cut, sampled at temperature 1, checked together with what they go on from.
 
@@ -98,7 +98,7 @@ def continuations(
     asked = [TokenPrompt(f"{prompts[cut.place].id} {cut.source}", _begun(reader, prompts[cut.place], text)) for cut, text in texts]
     found = generate(asked, Sampling(1, max_new_tokens, seed=seed)) if asked else []
     whole = [[replace(one, text=text + one.text) for one in row] for (_, text), row in zip(texts, found, strict=True)]
-    outcomes = check_completions(verifier, [prompts[cut.place] for cut, _ in texts], whole)
+    outcomes = check_completions(checker, [prompts[cut.place] for cut, _ in texts], whole)
     right = [outcome is Outcome.RIGHT for (outcome,) in outcomes]
     return [Continued(cut, *pair) for cut, pair in zip(cuts, zip(right[::2], right[1::2], strict=True), strict=True)]
 
@@ -157,7 +157,7 @@ def corrections(sampled: Sampled, task: str) -> Json:
     return {"rate": figure(rate, "share of completions", None, (0, 1)), "right_with": _right(with_), "right_without": _right(without)}
 
 
-def _right(rows: Sequence[Sequence[bool]]) -> Json:
+def _right(rows: Sequence[Sequence[float]]) -> Json:
     completions = sum(map(len, rows))
     if completions < FEWEST:
         return not_measured(f"{completions} completions of the kind, and {FEWEST} are needed") | {"n": sum(map(bool, rows))}

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raydistill.config.diagnose import Diagnose
+from raydistill.config.task import is_graded
 from raydistill.diagnose import findings
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.hands import Hands
 from raydistill.diagnose.sampled import Sampled
-from raydistill.diagnose.wrong_traces import Text, WrongTraces, wrong_traces
+from raydistill.diagnose.wrong_traces import NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair
 
 
 def gap(job: Diagnose, pair: Pair, hands: Hands, teacher: Sampled, student: Sampled) -> Json:
     """The gap both ways, with wrong-trace preference."""
-    wrong = wrong_traces(teacher, job.wrong_pairs, job.seed)
+    wrong = NO_WRONG_TRACES if is_graded(job.task) else wrong_traces(teacher, job.wrong_pairs, job.seed)
     texts = [_texts(teacher), _texts(student), wrong.texts()]
     by_teacher, by_student = _scores(pair, hands, texts)
     (own, others), (back, own_back) = ([_rows(s[at], texts[at], len(teacher.prompts)) for s in (by_teacher, by_student)] for at in (0, 1))
     return findings.gap(
         findings.score_gap(own, others),
         findings.score_gap(own_back, back),
-        _preference(job.wrong_pairs, wrong, by_student[2], by_teacher[2]),
+        not_measured(findings.NOT_RIGHT_OR_WRONG)
+        if is_graded(job.task)
+        else _preference(job.wrong_pairs, wrong, by_student[2], by_teacher[2]),
     )
 
 
@@ -33,11 +36,13 @@ def _scores(pair: Pair, hands: Hands, texts: Sequence[Sequence[Text]]) -> list[l
     return [scores[: len(texts)], scores[len(texts) :]]
 
 
-def _preference(wanted: int, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
-    if wrong.pairs < wanted:
+def _preference(job: Diagnose, wrong: WrongTraces, student: Sequence[float], teacher: Sequence[float]) -> Json:
+    if is_graded(job.task):
+        return not_measured(findings.NOT_RIGHT_OR_WRONG)
+    if wrong.pairs < job.wrong_pairs:
         return not_measured(
             f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
-            f"where wrong_pairs asks for {wanted}"
+            f"where wrong_pairs asks for {job.wrong_pairs}"
         )
     return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs)
 

@@ -46,6 +46,10 @@ class WrongTraces:
         return [one for one in rows if one.wrong and one.right]
 
 
+NO_WRONG_TRACES = WrongTraces("own", 0, (), ())
+"""Where a task has none."""
+
+
 def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:
     """The teacher's own where its prompts have `wanted` pairs, else corrupted ones. Truncated completions are left out."""
     own = _own(teacher)

@@ -1,4 +1,4 @@
-"""What was measured of one model on one split: right or wrong for every completion, so that comparisons can be paired by prompt."""
+"""What was measured of one model on one split: a reward for every completion, so that comparisons can be paired by prompt."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outcomes of one model. A completion whose check timed out or crashed counts as wrong here."""
+    """Outcomes of one model. A completion whose check timed out or crashed counts as wrong here, as 0 where the task is graded."""
 
     prompt_ids: tuple[str, ...]
-    sampled_BG: tuple[tuple[bool, ...], ...]
-    """Whether each completion sampled at temperature 1 is right."""
-    greedy_B: tuple[bool, ...]
-    """Whether the greedy completion is right."""
+    sampled_BG: tuple[tuple[float, ...], ...]
+    """Whether each completion sampled at temperature 1 is right; its reward from 0 to 1 where the task is graded."""
+    greedy_B: tuple[float, ...]
+    """The same of the greedy completion."""
     styles: dict[str, float]
     """Share of the sampled completions in each style of the task; sums to 1."""
     style_accuracy: dict[str, float]
-    """Share of right ones among the sampled completions of each style that occurs."""
+    """Mean reward (share of right ones) of the sampled completions of each style that occurs."""
     length: float
     """Mean tokens of a sampled completion, its end-of-turn token included."""
     truncated: float

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
+from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.preflight import ModelFacts, ModelRef, inspect_model, preflight
+from raydistill.models.reward_model import reward_checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Lineup:
     """Either these or the proxy."""
     student: Role | None
     warnings: tuple[str, ...]
+    reward: Checkpoint | None
+    """The reward model, where one grades completions."""
 
     def roles(self) -> list[Role]:
         return [role for role in (self.teacher, self.proxy, *self.shadows, self.student) if role is not None]
@@ -50,7 +54,12 @@ def line_up(run: Run) -> Lineup:
     )
     roles = {facts.section: Role(facts, settled(configs[facts.section], facts)) for facts in found.models}
     return Lineup(
-        roles["teacher"], roles.get("proxy"), tuple(roles[section] for section in shadows), roles.get("students.model"), found.warnings
+        roles["teacher"],
+        roles.get("proxy"),
+        tuple(roles[section] for section in shadows),
+        roles.get("students.model"),
+        found.warnings,
+        reward_checkpoint(run.task),
     )
 
 

@@ -115,6 +115,8 @@ KNOWN: Mapping[str, Shape] = {
     "Qwen/Qwen3-8B": _qwen3(36, 4096, 32, 12_288, tied=False),
     "Qwen/Qwen3-1.7B": _qwen3(28, 2048, 16, 6144, tied=True),
     "Qwen/Qwen3-0.6B": _qwen3(28, 1024, 16, 3072, tied=True),
+    # A reward model: its head (`extra`) stands in the place of the output layer.
+    "Skywork/Skywork-Reward-V2-Qwen3-8B": replace(_qwen3(36, 4096, 32, 12_288, tied=True), extra=4096),
 }
 """By hub name, from each model's config.json. tests/models/test_shapes.py counts them again by transformers' own classes."""
 

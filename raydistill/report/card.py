@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raydistill.config.run import Run
+from raydistill.config.task import is_graded
 from raydistill.evaluate.intervals import Ratio, ratio_of_means
 from raydistill.report.diagnoses import diagnosis
 from raydistill.report.facts import Facts, StudentFacts, TeacherFacts, TraceFacts
@@ -13,7 +14,7 @@ from raydistill.report.scores import Json, difference, finite, mean, mean_shares
 KEPT_MARGIN = 0.01
 """A teacher is kept whose score fell by less than this, by the lower bound of the paired interval."""
 TRACE_MARGIN = 0.02
-"""Traces that are right more rarely than a teacher's report score by more than this speak against a claim of protection."""
+"""Traces whose accuracy (mean reward) is below a teacher's report score by more than this speak against a claim of protection."""
 
 
 def report_card(facts: Facts) -> Json:
@@ -23,6 +24,8 @@ def report_card(facts: Facts) -> Json:
     `ratio_ci95` is null, as it is where a student's score is 0. `teacher.original` is a single evaluation, so its interval
     clusters by prompt; `teacher.difference_ci95` is paired by prompt whatever the number of seeds. A baseline that was not
     measured is null.
+
+    Where the task is graded, `graded` is true, and scores and `traces.accuracy` are mean rewards.
 
     Beyond the contract: `seeds`, `prompts`; `target` and `diagnosis` where the run has one; of the teacher `difference` (mean and
     interval, greedy too), `style`, `length`, `truncated`, `verifier_failures` before and after, and `per_seed`; of each student
@@ -49,6 +52,7 @@ def report_card(facts: Facts) -> Json:
         "seconds": dict(facts.seconds),
         **({"target": _target(facts)} if facts.target else {}),
         **({"diagnosis": diagnosis(facts.diagnoses)} if facts.diagnoses else {}),
+        **({"graded": True} if is_graded(facts.run.task) else {}),
     }
 
 

@@ -41,10 +41,13 @@ def headlines(found: Json) -> dict[str, Json]:
     """The figures of a diagnosis.json that are compared: `{"value", "unit", "ci95", "n", "reference"}` or `{"not measured": why}` each."""
     traps, symptoms = found["traps"], found["symptoms"]
     sure = symptoms["overconfident_hallucination"].get("student", symptoms["overconfident_hallucination"])
+    collapse = symptoms["self_correction_collapse"]
     figures = {
         **traps,
         "wrong_trace_preference": traps["gap"]["wrong_trace_preference"],
         **symptoms,
+        # Gold completions are the same for every teacher; what is cut of its own traces moves with it.
+        "self_correction_collapse": collapse.get("student", {}).get("by_source", {}).get("gold", collapse),
         "confidence_when_wrong": sure.get("confidence_when_wrong", sure),
     }
     return {name: _bare(figures[name]) for name in (*TRAPS, *SYMPTOMS)}

@@ -14,7 +14,7 @@ class TraceFacts:
     """The completions of a teacher that its students were fed."""
 
     accuracy: float
-    """Share of right ones."""
+    """Share of right ones; mean reward where the task is graded."""
     length: float
     """Mean tokens."""
     truncated: float

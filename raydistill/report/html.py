@@ -10,7 +10,7 @@ from raydistill.report import diagnoses_page, page, words
 from raydistill.report.facts import Facts
 from raydistill.report.knob_curve import by_eta, eta_text, knob_curve_svg, methods, student_points
 from raydistill.report.plots import scores_svg, shadows_svg, styles_svg, target_svg, training_svg
-from raydistill.report.scores import Json
+from raydistill.report.scores import Json, scored
 from raydistill.track.secrets import public_yaml
 
 
@@ -24,6 +24,7 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
         page.RUN,
         title=f"{report['run']}: {words.setting(report)}",
         setting=words.setting(report),
+        scored=scored(report),
         report=report,
         claims=words.claims_in_words(report),
         clustering=words.clustering(len(report["seeds"])),

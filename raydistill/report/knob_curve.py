@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raydistill.report.scores import Json
+from raydistill.report.scores import Json, scored
 from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, drawing, error_bars, new_figure, to_svg
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def knob_curve_svg(reports: Sequence[Json]) -> str:
     """Students' and teacher's scores, sampled and greedy, and the teacher's KL, against eta. Raises ValueError without a report."""
     if not reports:
         raise ValueError("a knob curve needs at least one report")
-    return lines_svg(knob_lines(reports), [Drift(TEACHER, kl_points(reports))])
+    return lines_svg(knob_lines(reports), [Drift(TEACHER, kl_points(reports))], scored(reports[0]))
 
 
 def knob_lines(reports: Sequence[Json]) -> list[Line]:
@@ -123,13 +123,16 @@ def kl_points(reports: Sequence[Json]) -> list[tuple[float, float]]:
     return [(eta, value) for eta, value in points if value is not None]
 
 
-def lines_svg(lines: Sequence[Line], drifts: Sequence[Drift], about: str = "students and teacher") -> str:
-    """The lines' sampled and greedy scores, and the drifts, in three panels against eta; `about` says whose scores, for the label."""
+def lines_svg(lines: Sequence[Line], drifts: Sequence[Drift], count: str, about: str = "students and teacher") -> str:
+    """The lines' sampled and greedy scores, and the drifts, in three panels against eta.
+
+    `count` says what a score counts, and `about` whose scores they are, for the label.
+    """
     with drawing():
-        return to_svg(_figure(lines, drifts), f"Scores of {about} against eta, sampled and greedy, and the teacher's KL")
+        return to_svg(_figure(lines, drifts, count), f"Scores of {about} against eta, sampled and greedy, and the teacher's KL")
 
 
-def _figure(lines: Sequence[Line], drifts: Sequence[Drift]) -> Figure:
+def _figure(lines: Sequence[Line], drifts: Sequence[Drift], count: str) -> Figure:
     columns = legend_columns([line.label for line in lines], _WIDTH)
     figure = new_figure(_WIDTH, 3.9 + 0.2 * math.ceil(len(lines) / columns))
     sampled, greedy, kl = figure.subplots(1, 3, width_ratios=(1, 1, 0.8))
@@ -137,7 +140,7 @@ def _figure(lines: Sequence[Line], drifts: Sequence[Drift]) -> Figure:
     for axes, kind in ((sampled, "sampled"), (greedy, "greedy")):
         _scores(axes, lines, kind)
     sampled.set_title("Sampled at temperature 1")
-    sampled.set_ylabel("share of right answers")
+    sampled.set_ylabel(count)
     greedy.set_title("Greedy")
     _kl(kl, drifts)
     etas = _etas(lines)

@@ -146,7 +146,7 @@ calibrated over control. Differences of the calibrated students, paired, with th
 <tr><th>truncated</th><td>{{ report.teacher.truncated.original | number }}</td>
 <td>{{ report.teacher.truncated.calibrated | number }}</td></tr>
 <tr><th>KL(teacher || original), nats a sequence</th><td>0</td><td>{{ report.teacher.kl_per_sequence | number }}</td></tr>
-{% if report.students %}<tr><th>traces fed to students</th><td></td><td>{{ report.teacher.traces.accuracy | number }} right,
+{% if report.students %}<tr><th>traces fed to students</th><td></td><td>{{ scored }} {{ report.teacher.traces.accuracy | number }},
 {{ report.teacher.traces.length | number(1) }} tokens, {{ report.teacher.traces.truncated | number }} truncated</td></tr>{% endif %}
 </tbody></table></div>
 {% if styles %}{{ figure(styles, "Share of each style among the completions sampled at temperature 1.") }}{% endif %}
@@ -176,7 +176,7 @@ self-correction, where it is better. A verdict is given where the intervals do n
 
 {% if shadows %}<h2>Shadow students</h2>
 {{ figure(shadows, "Students distilled during the calibration, each beside a twin that was fed by the original teacher with the same " ~
-"seed, prompts and budget. Share of right answers at temperature 1 on the tune split" ~
+"seed, prompts and budget. Scores (" ~ scored ~ ") at temperature 1 on the tune split" ~
 ("; lines are means over seeds" if report.seeds | length > 1) ~ ".") }}{% endif %}
 
 <h2>Seconds</h2>

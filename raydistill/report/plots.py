@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raydistill.report.scores import Json
+from raydistill.report.scores import Json, scored
 from raydistill.report.svg import BLUE, GREEN, GREY, INK, ORANGE, above, drawing, error_bar, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURVES = {
-    "task_reward": "Task reward (share right)",
+    "task_reward": "Task reward",
     "cal_reward": "Calibration reward (score gap)",
     "kl_anchor": "KL(teacher || original), nats a sequence",
     "length": "Length, tokens",
@@ -44,7 +44,7 @@ def scores_svg(report: Json) -> str:
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(-0.01, 1.01)
-        axes.set_xlabel("share of right answers")
+        axes.set_xlabel(scored(report))
         axes.tick_params(axis="y", length=0)
         for x, kind in zip(_COLUMNS, ("sampled", "greedy"), strict=True):
             axes.annotate(kind, (1, 1), xycoords="axes fraction", xytext=(x, 3), textcoords="offset points", ha="right", color=GREY)
@@ -132,7 +132,7 @@ def _seconds(axes: Axes, rows: Sequence[Json]) -> None:
 
 
 def shadows_svg(rows: Mapping[int, Sequence[Json]], names: Sequence[str]) -> str | None:
-    """Share of right answers of each shadow and of its twin over the steps, by seed and their mean; None where nothing was measured.
+    """Score of each shadow and of its twin over the steps, by seed and their mean; None where nothing was measured.
 
     `names` are the shadows', in the order of the config.
     """
@@ -155,7 +155,7 @@ def shadows_svg(rows: Mapping[int, Sequence[Json]], names: Sequence[str]) -> str
             axes.set_visible(False)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=2.8)
-        return to_svg(figure, "Share of right answers of each shadow student and its twin over the steps of the calibration")
+        return to_svg(figure, "Score of each shadow student and its twin over the steps of the calibration")
 
 
 def _measured(rows: Mapping[int, Sequence[Json]], place: int, name: str) -> dict[int, list[float]]:

@@ -17,16 +17,21 @@ Json = dict[str, Any]
 
 
 def sampled_by_prompt(evaluation: Evaluation) -> list[float]:
-    """Share of right samples of each prompt."""
+    """Share of right samples, or mean reward, of each prompt."""
     return prompt_means(evaluation.sampled_BG)
 
 
 def greedy_by_prompt(evaluation: Evaluation) -> list[float]:
-    """1 or 0 for each prompt."""
+    """1 or 0 for each prompt, or its reward."""
     return [float(right) for right in evaluation.greedy_B]
 
 
 _BY_PROMPT: dict[str, Callable[[Evaluation], list[float]]] = {"sampled": sampled_by_prompt, "greedy": greedy_by_prompt}
+
+
+def scored(report: Json) -> str:
+    """What the scores of a report count."""
+    return "mean reward" if report.get("graded") else "share of right answers"
 
 
 def mean(values: Sequence[float]) -> float:
@@ -90,5 +95,5 @@ def _mean_and_interval(estimate: Estimate) -> Json:
 
 
 def _over_seeds(evaluations: Sequence[Evaluation], kind: str) -> list[float]:
-    """(B,): mean over evaluations of each prompt's share of right answers."""
+    """(B,): mean over evaluations of each prompt's score."""
     return [mean(column) for column in zip(*map(_BY_PROMPT[kind], evaluations), strict=True)]

@@ -1,7 +1,7 @@
 """What a sweep says, from the content of sweep.json: its curves, how well eta orders students, its Pareto fronts, what to choose.
 
 A trial whose `report` is null, for it failed or was stopped, has no figures and is left out of all that is computed. Scores are
-shares of right answers, sampled unless said otherwise; KL is KL(teacher || original) in nats a sequence.
+shares of right answers or mean rewards, sampled unless said otherwise; KL is KL(teacher || original) in nats a sequence.
 The *first method* is that of the first students in the sweep; a trial without students of it is left out where it is asked for.
 """
 

@@ -21,7 +21,7 @@ from raydistill.report.knob_curve import (
     student_lines,
     teacher_points,
 )
-from raydistill.report.scores import Json
+from raydistill.report.scores import Json, scored
 from raydistill.report.svg import BLUE, GREY, INK, ORANGE, drawing, error_bar, new_figure, to_svg
 from raydistill.report.sweep_analysis import Curve, Fronts, Point, curves, pareto, points, reports
 
@@ -42,7 +42,7 @@ def curve_svgs(sweep: Json, beside: Json | None = None) -> list[str]:
     others = _beside_lines(beside, names[0], used=max(len(names), len(drawn))) if beside and names else []
     if len(drawn) == 1:
         found = drawn[0].reports
-        return [lines_svg([*knob_lines(found), *others], [Drift(TEACHER, kl_points(found))])]
+        return [lines_svg([*knob_lines(found), *others], [Drift(TEACHER, kl_points(found))], scored(found[0]))]
     first, *further = names or ("",)
     return [_method_svg(drawn, first, others), *(_method_svg(drawn, method, []) for method in further)]
 
@@ -82,7 +82,8 @@ def _method_svg(drawn: Sequence[Curve], method: str, others: Sequence[Line]) -> 
     for index, curve in enumerate(drawn):
         if method in methods(curve.reports):
             lines += student_lines(curve.reports, method, mark(index), index - (len(drawn) - 1) / 2, f", {curve.label}")
-    return lines_svg([*lines, *others], drifts, f"{method} students and teachers" if method else "teachers")
+    count = scored(drawn[0].reports[0])
+    return lines_svg([*lines, *others], drifts, count, f"{method} students and teachers" if method else "teachers")
 
 
 def _beside_lines(beside: Json, method: str, used: int) -> list[Line]:

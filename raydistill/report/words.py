@@ -95,10 +95,16 @@ def _collapse(report: Json) -> str:
     if not report["students"] or traces_hold(report["teacher"]):
         return sentence
     teacher = report["teacher"]
+    traces, before, after = (teacher["traces"]["accuracy"], *(teacher[one]["sampled"]["mean"] for one in ("original", "calibrated")))
+    if report.get("graded"):
+        return (
+            f"The traces that students were fed have a mean reward of {number(traces)}, more than {TRACE_MARGIN:g} below the teacher's "
+            f"{number(before)} before and {number(after)} after: bad traces spoil any student, so no protection is claimed. {sentence}"
+        )
     return (
-        f"The traces that students were fed are right in {teacher['traces']['accuracy']:.1%} of cases, more than "
-        f"{TRACE_MARGIN * 100:.0f} points below the teacher's {teacher['original']['sampled']['mean']:.1%} before and "
-        f"{teacher['calibrated']['sampled']['mean']:.1%} after: wrong traces spoil any student, so no protection is claimed. {sentence}"
+        f"The traces that students were fed are right in {traces:.1%} of cases, more than "
+        f"{TRACE_MARGIN * 100:.0f} points below the teacher's {before:.1%} before and "
+        f"{after:.1%} after: wrong traces spoil any student, so no protection is claimed. {sentence}"
     )
 
 

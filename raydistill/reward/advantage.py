@@ -31,14 +31,21 @@ def group_normalise(rewards_BG: Floats, mask_BG: Mask, min_spread: float, divide
 
 
 def advantages(
-    right_BG: Mask, valid_BG: Mask, cal_rewards_BG: Floats, cal_mask_BG: Mask, eta: float, min_spread: float, divide_by_std: bool = True
+    task_rewards_BG: Floats | Mask,
+    valid_BG: Mask,
+    cal_rewards_BG: Floats,
+    cal_mask_BG: Mask,
+    eta: float,
+    min_spread: float,
+    divide_by_std: bool = True,
 ) -> Floats:
     """A = groupnorm(r_task) + eta * groupnorm(r_cal), each normalised on its own over its own mask.
 
-    `valid_BG` leaves out samples whose check failed; `cal_mask_BG` those that get no calibration reward. With a mask of
-    right samples, a wrong sample of a mixed group keeps its task advantage alone, which is negative, whatever eta is.
+    A mask of right samples is a task reward of 1 and 0. `valid_BG` leaves out samples whose check failed; `cal_mask_BG` those
+    that get no calibration reward. With a mask of right samples there, a wrong
+    sample of a mixed group keeps its task advantage alone, which is negative, whatever eta is.
     """
-    task_BG = group_normalise(right_BG.astype(np.float64), valid_BG, min_spread=0.0)
+    task_BG = group_normalise(task_rewards_BG.astype(np.float64), valid_BG, min_spread=0.0)
     return task_BG + eta * group_normalise(cal_rewards_BG, cal_mask_BG & valid_BG, min_spread, divide_by_std)
 
 

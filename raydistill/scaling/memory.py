@@ -11,6 +11,7 @@ from raydistill.config.distill import Distill
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching, StudentsConfig
+from raydistill.config.task import TaskConfig, reward_config
 from raydistill.errors import InputError
 from raydistill.models.shapes import Shape
 from raydistill.plan import BYTES, Part, Size, student_logits
@@ -38,6 +39,7 @@ _CURES = {
     "learner": "lower learner.micro_batch_tokens, raise learner.processes, or set learner.lora and learner.gradient_checkpointing",
     "anchor": "raise scorer.gpus, so that fewer share a GPU, or lower scorer.batch_tokens",
     "scorer": "raise scorer.gpus, so that fewer share a GPU, or lower scorer.batch_tokens",
+    "reward": "raise task.reward.gpus, so that fewer share a GPU, or lower task.reward.batch_tokens",
     "train": "lower train.micro_batch_tokens, raise train.processes, or set train.lora and train.gradient_checkpointing",
     "student": "set students=null and use `raydistill distill`, whose processes share a student",
     "shadow": "use a smaller shadow, or lower shadows.micro_batch_tokens",
@@ -72,20 +74,26 @@ def run_memory(run: Run, shapes: Shapes) -> dict[str, Memory]:
         found["shadow"] = _shadow_memory(run.shadows, largest)
     if run.students:
         found["student"] = _student_memory(run.students, shapes["students.model"], teacher, run.rollout.max_model_len)
-    return found
+    return found | _reward_memory(run.task, shapes)
 
 
 def distill_memory(job: Distill, shapes: Shapes) -> dict[str, Memory]:
     """Of a distillation's processes, likewise."""
     width = BYTES[job.train.dtype]
-    held = max(shapes.values(), key=lambda shape: shape.parameters)  # engines hold the teacher, then the student
+    both = [shape for section, shape in shapes.items() if section != "task.reward"]
+    held = max(both, key=lambda shape: shape.parameters)  # engines hold the teacher, then the student
     found = {
         "rollout": _engine_memory(job.rollout, held, width),
         "train": trained_memory(job.train, shapes["student"]),
     }
     if "teacher" in shapes:
         found["scorer"] = scorer_memory(shapes["teacher"], job.scorer.batch_tokens, width)
-    return found
+    return found | _reward_memory(job.task, shapes)
+
+
+def _reward_memory(task: TaskConfig, shapes: Shapes) -> dict[str, Memory]:
+    reward = reward_config(task)
+    return {"reward": scorer_memory(shapes["task.reward"], reward.batch_tokens, BYTES[reward.dtype])} if reward else {}
 
 
 def _engine_memory(rollout: RolloutConfig, shape: Shape, width: int) -> Memory:

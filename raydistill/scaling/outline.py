@@ -39,7 +39,8 @@ def outline_run(run: Run, shapes: Shapes, gpu: Gpu) -> Outline:
 def outline_distill(job: Distill, shapes: Shapes, gpu: Gpu) -> Outline:
     """Likewise."""
     teacher = shapes["teacher"].parameters if "teacher" in shapes else 0
-    kinds = distill_plan.parts_of_sizes(job, shapes["student"].parameters, teacher)
+    reward = shapes["task.reward"].parameters if "task.reward" in shapes else 0
+    kinds = distill_plan.parts_of_sizes(job, shapes["student"].parameters, teacher, reward)
     memory = distill_memory(job, shapes)
     found = cards(kinds, memory)
     scored = job.scorer.gpus or not distill_plan.needs_scorers(job)

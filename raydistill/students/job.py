@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ from raydistill.tasks.prompt import Prompt, Task
 
 if TYPE_CHECKING:
     from raydistill.models.preflight import ModelFacts
+    from raydistill.reward.grader import Grader
     from raydistill.rollout.engine import Engine
+    from raydistill.tasks.outcome import Checker
 
 EVALUATION_FILE = "evaluation.json"
 _DIGEST_FILE = "job.sha256"
@@ -52,6 +55,8 @@ class StudentJob:
     """For methods that match a teacher."""
     train_prompts: tuple[str, ...] = ()
     """On-policy: texts of the prompts that the student completes."""
+    grader: Grader | None = None
+    """Grades completions in the place of the task's verifier."""
 
     def __post_init__(self) -> None:
         if self.method and self.method.traces and not self.traces:
@@ -71,7 +76,7 @@ class StudentJob:
     @property
     def digest(self) -> str:
         """Tells whether a finished student is this job's. Where it is stored, and how it is checked, make no difference."""
-        parts = [repr(getattr(self, part.name)) for part in fields(self) if part.name not in ("out", "task", "verifier")]
+        parts = [repr(getattr(self, part.name)) for part in fields(self) if part.name not in ("out", "task", "verifier", "grader")]
         return hashlib.sha256("\n".join([self.task.name, *parts]).encode()).hexdigest()
 
 
@@ -175,12 +180,18 @@ def require_comparable(method: str, student: Reader, teacher: Reader) -> None:
         )
 
 
+def student_checker(task: Task, verifier: VerifierConfig, grader: Grader | None) -> AbstractContextManager[Checker]:
+    """What checks a student's completions: processes of its own, or the run's reward model, which it leaves running."""
+    from raydistill.tasks.verifier import Verifier
+
+    return nullcontext(grader) if grader else Verifier(task, verifier.workers, verifier.timeout)
+
+
 def _evaluate(job: StudentJob, reader: Reader, engine: Engine) -> Evaluation:
     from raydistill.evaluate.measure import measure
     from raydistill.rollout.completion import TokenPrompt
-    from raydistill.tasks.verifier import Verifier
 
     asked = [TokenPrompt(prompt.id, reader.prompt(prompt.text)) for prompt in job.prompts]
     generate = partial(engine.generate, version=engine.weights_version)
-    with Verifier(job.task, job.verifier.workers, job.verifier.timeout) as verifier:
+    with student_checker(job.task, job.verifier, job.grader) as verifier:
         return measure(generate, job.task, verifier, job.prompts, asked, job.samples, job.max_new_tokens, job.seed)

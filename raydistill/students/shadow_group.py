@@ -15,8 +15,8 @@ from raydistill.errors import InputError, RunError, last_line
 from raydistill.evaluate.measure import check_completions
 from raydistill.students.data import Answer, Trace
 from raydistill.students.shadow_actor import Assignment, Learnt, start_shadow
+from raydistill.tasks.outcome import Checked, Checker
 from raydistill.tasks.prompt import Task
-from raydistill.tasks.verifier import Outcome, Verifier
 
 if TYPE_CHECKING:
     from raydistill.models.preflight import ModelFacts
@@ -57,7 +57,7 @@ class ShadowGroup:
     """The shadows of a run, an actor each, called together."""
 
     def __init__(
-        self, run: Run, config: ShadowsConfig, models: Sequence[tuple[ModelConfig, ModelFacts]], task: Task, verifier: Verifier
+        self, run: Run, config: ShadowsConfig, models: Sequence[tuple[ModelConfig, ModelFacts]], task: Task, verifier: Checker
     ) -> None:
         """Starts the actors without waiting for them; `models` are settled, in the order of the config."""
         self.config, self._verifier = config, verifier
@@ -147,11 +147,11 @@ class ShadowGroup:
         return answer
 
     def _rates(self, answer: Learnt | None) -> tuple[float | None, float | None]:
-        """Share of right completions of the shadow and of its twin; a check that fails counts as wrong."""
+        """Share of right completions (mean reward) of the shadow and of its twin; a check that fails counts as wrong."""
         if answer is None or answer.completions is None:
             return None, None
         own, twin = (check_completions(self._verifier, self._prompts, completions) for completions in answer.completions)
-        return _share_right(own), _share_right(twin)
+        return _mean_reward(own), _mean_reward(twin)
 
     def _all(self, references: Sequence[Any]) -> list[Any]:
         return self._results(self._members, references)
@@ -201,8 +201,8 @@ def _file(folder: Path | None, place: int) -> Path | None:
     return None if folder is None else folder.absolute() / f"{place}.safetensors"
 
 
-def _share_right(outcomes: Sequence[Sequence[Outcome]]) -> float:
-    return sum(outcome is Outcome.RIGHT for (outcome,) in outcomes) / len(outcomes)
+def _mean_reward(outcomes: Sequence[Sequence[Checked]]) -> float:
+    return sum(outcome.reward for (outcome,) in outcomes) / len(outcomes)
 
 
 def _known(values: list[float | None]) -> list[float | None] | None:

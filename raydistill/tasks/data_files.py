@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,21 +48,25 @@ class Row:
         return text
 
 
-def read_rows(field: str, source: str, split: str, columns: Mapping[str, str], where: Where | None = None) -> list[Row]:
+def read_rows(
+    field: str, source: str, split: str, columns: Mapping[str, str], where: Where | None = None, optional: Collection[str] = ()
+) -> list[Row]:
     """The rows of `source`, each with the columns asked for, in order.
 
     `source` is a file (.jsonl, .json, .csv, .parquet) or a hub data set as `owner/name[:config[:split]]`; `field` is the
     config field it comes from, and `columns` maps config fields to column names, or to dotted paths within nested columns
     (see `columns`). `where` keeps the rows that have these values in these columns. Raises InputError for a source that is
-    missing, broken or empty, a missing column, no row that `where` keeps, or a kept row with nothing in one of the columns.
+    missing, broken or empty, a missing column, no row that `where` keeps, or a kept row with nothing in one of the columns,
+    those of the fields in `optional` apart.
     """
     dataset = _load(field, source, split)
     paths = {name: find_column(name, source, column, dataset.features) for name, column in columns.items()}
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=source))
     kept = RowFilter("task.where", source, where or {}, dataset.features)
+    kept_rows = ((number, row) for number, row in enumerate(dataset, start=1) if kept.keeps(row))
     try:
-        rows = [Row(number, source, _values(row, number, source, paths)) for number, row in enumerate(dataset, start=1) if kept.keeps(row)]
+        rows = [Row(number, source, _values(row, number, source, paths, optional)) for number, row in kept_rows]
     except UnicodeDecodeError as error:  # JSON's reader takes any bytes
         raise InputError(f"{field}: {source} cannot be read: {_broken_at(pathlib.Path(source).expanduser(), error)}") from None
     if not rows:
@@ -70,10 +74,10 @@ def read_rows(field: str, source: str, split: str, columns: Mapping[str, str], w
     return rows
 
 
-def _values(row: Mapping[str, Any], number: int, source: str, paths: Mapping[str, Path]) -> dict[str, Any]:
+def _values(row: Mapping[str, Any], number: int, source: str, paths: Mapping[str, Path], optional: Collection[str]) -> dict[str, Any]:
     values = {field: value_at(row, path) for field, path in paths.items()}
     for field, value in values.items():
-        if is_nothing(value):
+        if is_nothing(value) and field not in optional:
             column = ".".join(paths[field])
             raise InputError(f"{field}: row {number} of {source} has nothing in column {column!r}; fill it or leave the row out")
     return values

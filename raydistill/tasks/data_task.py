@@ -32,6 +32,8 @@ class DataTask(ABC):
     """
 
     name: str
+    optional: tuple[str, ...] = ()
+    """Config fields whose columns may be empty."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class DataTask(ABC):
         return [prompt for prompt in self.prompts("train") if prompt.id not in self._overlapping]
 
     @abstractmethod
-    def verify(self, prompt: Prompt, completion: str) -> bool:
+    def verify(self, prompt: Prompt, completion: str) -> bool | float:
         """As `Task.verify`."""
 
     @abstractmethod
@@ -95,7 +97,7 @@ class DataTask(ABC):
         seen: set[str] = set()
         for split in ("report", "tune", "train"):
             if source := self._data.get(split):
-                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where)
+                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where, self.optional)
                 splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
                 if repeats := len(rows) - len(splits[split]):
                     message = f"{repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"

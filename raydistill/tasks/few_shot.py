@@ -43,7 +43,7 @@ class FewShot:
             self._prompts[split] = [self._with_examples(prompt, pool) for prompt in asked]
         return list(self._prompts[split])
 
-    def verify(self, prompt: Prompt, completion: str) -> bool:
+    def verify(self, prompt: Prompt, completion: str) -> bool | float:
         """As the task does, of a completion up to where it begins an example of its own, as models do that were only pretrained."""
         return self._task.verify(prompt, self._first(completion))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from raydistill.config.task import ArithmeticTask, ChoiceTask, MathsTask, TaskConfig
+from raydistill.config.task import ArithmeticTask, ChoiceTask, InstructionsTask, MathsTask, TaskConfig
 from raydistill.tasks.arithmetic import Arithmetic
 from raydistill.tasks.choice import Choice
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.few_shot import FewShot
+from raydistill.tasks.instructions import Instructions
 from raydistill.tasks.maths import Maths
 from raydistill.tasks.prompt import Task
 
@@ -21,14 +22,16 @@ def make_task(config: TaskConfig) -> Task:
     return FewShot(task, config.few_shot, config.few_shot_format) if config.few_shot else task
 
 
-def _data_task(config: MathsTask | ChoiceTask) -> DataTask:
+def _data_task(config: MathsTask | ChoiceTask | InstructionsTask) -> DataTask:
     shared: dict[str, Any] = {
         "data": {"train": config.data.train, "tune": config.data.tune, "report": config.data.report},
-        **{name: getattr(config, name) for name in ("question", "answer", "gold", "limit", "where", "drop_contaminated")},
+        **{name: getattr(config, name) for name in ("question", "gold", "limit", "where", "drop_contaminated")},
     }
+    if isinstance(config, InstructionsTask):
+        return Instructions(**shared, context=config.context, checks=config.checks, checks_column=config.checks_column)
     if isinstance(config, ChoiceTask):
-        return Choice(**shared, options=config.options, answer_is=config.answer_is, layout=config.layout)
-    return Maths(**shared, answer_pattern=config.answer_pattern)
+        return Choice(**shared, answer=config.answer, options=config.options, answer_is=config.answer_is, layout=config.layout)
+    return Maths(**shared, answer=config.answer, answer_pattern=config.answer_pattern)
 
 
 def task_warnings(task: Task) -> tuple[str, ...]:

@@ -30,8 +30,11 @@ class Task(Protocol):
         """All prompts of a split, in an order that does not depend on the run. The splits share no prompt."""
         ...
 
-    def verify(self, prompt: Prompt, completion: str) -> bool:
-        """Whether the text of a completion is right. May be slow, loop for ever or crash: callers run it in `Verifier`."""
+    def verify(self, prompt: Prompt, completion: str) -> bool | float:
+        """Whether the text of a completion is right; a float from 0 to 1 where that is a matter of degree.
+
+        May be slow, loop for ever or crash: callers run it in `Verifier`.
+        """
         ...
 
     def style(self, completion: str) -> str:

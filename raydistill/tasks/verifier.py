@@ -19,12 +19,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from raydistill.errors import RunError
 from raydistill.tasks import verifier_worker
+from raydistill.tasks.outcome import Checked, Graded, Outcome
 
 if TYPE_CHECKING:
     from raydistill.tasks.prompt import Prompt, Task
@@ -36,18 +36,6 @@ _START_SECONDS = 120.0
 _CHUNK_CHARACTERS = 2**20
 _CHUNKS_PER_WORKER = 4
 _LAUNCH = "import sys; from raydistill.tasks.verifier_worker import serve; serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))"
-
-
-class Outcome(StrEnum):
-    RIGHT = "right"
-    WRONG = "wrong"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"
-
-    @property
-    def failed(self) -> bool:
-        """The check itself failed: nothing is known of the completion."""
-        return self in (Outcome.TIMEOUT, Outcome.CRASHED)
 
 
 class _Worker:
@@ -141,7 +129,7 @@ class Verifier:
         while self._workers:
             self._workers.pop().kill()
 
-    def verify(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Outcome]:
+    def verify(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Checked]:
         """The outcome of each completion of the prompt at the same place, in order.
 
         Raises RunError if workers cannot be started.
@@ -149,7 +137,7 @@ class Verifier:
         if not self._workers:
             raise RuntimeError("the verifier is closed")
         samples = list(zip(prompts, completions, strict=True))
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Checked] = {}
         queue = deque(self._chunks(samples))
         self._replace(worker for worker in self._workers if worker.idle and not worker.alive)
         try:
@@ -194,7 +182,7 @@ class Verifier:
         now = time.monotonic()
         return speaking + [worker for worker in active.values() if worker.deadline <= now and worker not in speaking]
 
-    def _read(self, worker: _Worker, queue: deque[list[int]], samples: verifier_worker.Chunk, outcomes: dict[int, Outcome]) -> None:
+    def _read(self, worker: _Worker, queue: deque[list[int]], samples: verifier_worker.Chunk, outcomes: dict[int, Checked]) -> None:
         """Take in one message of a worker that `_wait` named, or bury it."""
         if not worker.connection.poll():
             self._bury(worker, queue, samples, outcomes, overdue=True)
@@ -207,12 +195,12 @@ class Verifier:
             worker.ready = True
         elif kind != verifier_worker.BEGIN:
             index = worker.owed.popleft()
-            outcomes[index] = _OUTCOMES[kind]
+            outcomes[index] = _OUTCOMES[kind] if kind in _OUTCOMES else Graded(verifier_worker.unpacked(message))
             if kind == verifier_worker.RAISED:
                 logger.warning("the check of a completion of prompt %s raised %s", samples[index][0].id, message[1:].decode())
 
     def _bury(
-        self, worker: _Worker, queue: deque[list[int]], samples: verifier_worker.Chunk, outcomes: dict[int, Outcome], overdue: bool
+        self, worker: _Worker, queue: deque[list[int]], samples: verifier_worker.Chunk, outcomes: dict[int, Checked], overdue: bool
     ) -> None:
         """Replace a worker that died or ran over its time: its current sample has failed, the ones behind it are handed out again."""
         code = worker.kill()

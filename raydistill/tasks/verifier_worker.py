@@ -1,7 +1,7 @@
 """The other side of `Verifier`: a process that checks completions and may die of it. Imports nothing heavy.
 
 Protocol, over one pipe: the parent sends the pickled task, then chunks, each a list of (prompt, completion). The worker
-answers READY once it can check, BEGIN when it has a chunk in hand, and then one byte a completion, in order.
+answers READY once it can check, BEGIN when it has a chunk in hand, and then a message a completion, in order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import pickle
 import resource
 import signal
+import struct
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raydistill.tasks.prompt import Prompt, Task
 
-READY, BEGIN, RIGHT, WRONG, RAISED = b"s", b"b", b"r", b"w", b"x"
-"""RAISED is followed by the exception as text."""
+READY, BEGIN, RIGHT, WRONG, GRADED, RAISED = b"s", b"b", b"r", b"w", b"g", b"x"
+"""GRADED is followed by the reward, RAISED by the exception as text."""
 
 _OUT_OF_MEMORY = 12  # errno.ENOMEM
 
@@ -27,11 +28,24 @@ Chunk = Sequence[tuple["Prompt", str]]
 
 def _check(task: Task, prompt: Prompt, completion: str) -> bytes:
     try:
-        return RIGHT if task.verify(prompt, completion) else WRONG
+        found = task.verify(prompt, completion)
+        return _packed(found) if isinstance(found, float) else RIGHT if found else WRONG
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)  # what was half built stays so: this process is not to be trusted with another sample
     except Exception as error:
         return RAISED + f"{type(error).__name__}: {error}".encode(errors="replace")[:500]
+
+
+def _packed(reward: float) -> bytes:
+    if not 0 <= reward <= 1:  # NaN is not, either
+        raise ValueError(f"a reward must be from 0 to 1, not {reward}")
+    return GRADED + struct.pack("d", reward)
+
+
+def unpacked(message: bytes) -> float:
+    """The reward in a message that begins with GRADED."""
+    (reward,) = struct.unpack("d", message[1:])
+    return reward
 
 
 def _warm_up(task: Task) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raydistill.report.knob_curve import eta_text
-from raydistill.report.scores import Json
+from raydistill.report.scores import Json, scored
 from raydistill.report.words import claims_in_words, interval, notes, number
 from raydistill.track.secrets import masked_uri
 
@@ -32,7 +32,7 @@ def _scores(report: Json) -> Iterator[str]:
     teacher, baselines = report["teacher"], report["baselines"]
     yield "## Scores"
     yield ""
-    yield "Shares of right answers with 95 % intervals."
+    yield f"{scored(report).capitalize()} with 95 % intervals."
     yield ""
     yield "| | sampled | greedy |"
     yield "|---|---|---|"

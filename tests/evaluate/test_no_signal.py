@@ -22,3 +22,8 @@ def test_a_task_that_never_or_always_passes_is_warned_about(right_BG, warning):
 @pytest.mark.parametrize("right_BG", [[[True, False]], [[True, True], [False, False]], []])
 def test_a_task_that_tells_completions_apart_is_not(right_BG):
     assert no_signal("the teacher", right_BG) is None
+
+
+def test_a_graded_task_whose_rewards_are_all_alike_gives_none_either() -> None:
+    assert "all 2 completions of the teacher have a reward of 0.5" in str(no_signal("the teacher", [[0.5], [0.5]]))
+    assert no_signal("the teacher", [[0.5], [0.25]]) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3TextConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Gemma3Config, Gemma3TextConfig, Qwen3Config
 
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.shapes import KNOWN, Shape, shape_of
@@ -39,7 +39,7 @@ def config_of(name: str) -> Any:
         "head_dim": shape.head_dim,
         "intermediate_size": shape.intermediate,
     }
-    if name.startswith("Qwen"):
+    if "Qwen3" in name:
         return Qwen3Config(**fields, tie_word_embeddings=shape.tied)
     fields["sliding_window"] = shape.window
     if shape.extra:
@@ -48,8 +48,12 @@ def config_of(name: str) -> Any:
 
 
 def built(name: str) -> Any:
+    config = config_of(name)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config_of(name))
+        if "Reward" in name:
+            config.num_labels = 1
+            return AutoModelForSequenceClassification.from_config(config)
+        return AutoModelForCausalLM.from_config(config)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -57,8 +61,8 @@ def test_parameters_are_those_of_the_model_to_the_last(name: str) -> None:
     model, shape = built(name), KNOWN[name]
     counted = {key: parameter.numel() for key, parameter in model.named_parameters()}
     assert sum(counted.values()) == shape.parameters
-    vision = sum(count for key, count in counted.items() if "vision" in key or "multi_modal" in key)
-    assert (vision, sum(counted.values()) - vision) == (shape.extra, shape.text_parameters)
+    beside = sum(count for key, count in counted.items() if "vision" in key or "multi_modal" in key or key == "score.weight")
+    assert (beside, sum(counted.values()) - beside) == (shape.extra, shape.text_parameters)
 
 
 @pytest.mark.parametrize(("name", "billions"), [("google/gemma-3-12b-it", 12.19), ("google/gemma-3-4b-it", 4.3), ("Qwen/Qwen3-8B", 8.19)])
