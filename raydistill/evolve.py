@@ -78,6 +78,7 @@ def settled(sweep: Sweep, pbt: PBT, trials: Sequence[Trial], folder: Path) -> li
     return [
         replace(
             trial,
+            overrides={**trial.overrides, **lineages[trial.id][0]},  # it may begin as another one did, whatever its id says
             run=with_lineage(trial.run, lineages[trial.id], pbt.every),
             begins_at=_folder(trial, lineages[trial.id][:-1], pbt, folder),
         )
@@ -90,7 +91,7 @@ def _leg(trial: Trial, lineage: Lineage, pbt: PBT, folder: Path) -> Leg:
     run = with_lineage(trial.run, lineage, pbt.every)
     return Leg(
         id=own.name,
-        overrides=trial.overrides,
+        overrides={**trial.overrides, **lineage[0]},
         run=run,
         folder=RunFolder(own, run.seeds[0]),
         baselines=trial.baselines,
