@@ -277,7 +277,7 @@ def _timed(trials: Sequence[Trial], folder: Path, at_once: int) -> Iterator[None
 def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: int) -> None:
     file = folder / "seconds.json"
     before = json.loads(file.read_text())["total"] if file.exists() else 0.0
-    work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("*")])
+    work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("step*")])
     write_whole(file, json.dumps({"total": before + total, "trials": work, "at_once": at_once}))
 
 

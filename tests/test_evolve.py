@@ -12,7 +12,8 @@ import yaml
 
 from raydistill.config.load import load_job
 from raydistill.config.sweep import PBT, Sweep
-from raydistill.evolve import Leg, evolve, settled
+from raydistill.errors import RunError
+from raydistill.evolve import RECORD, Leg, evolve, settled
 from raydistill.progress import Console
 from raydistill.track.link import SweepLink
 from raydistill.trials import Trial, trials_of
@@ -84,3 +85,35 @@ def test_overrides_are_what_the_teacher_began_with_whatever_it_was_called(sweep:
         assert entry["eta"] == entry["overrides"]["knob.eta"] == 1
         assert entry.get("schedule", []) == [change.model_dump(exclude_none=True) for change in trial.run.learner.schedule]
         assert SweepLink(None, trial.id, trial.overrides).params["learner.lr"] == str(trial.run.learner.lr)
+
+
+def test_a_leg_that_failed_is_not_decided_anew(sweep: Sweep, tmp_path: Path) -> None:
+    """Killed in the second generation, and whatever failed in the first would not fail again."""
+    pbt, out, runs = pbt_of(sweep), tmp_path / "killed", list[str]()
+
+    def fails(leg: Leg) -> float | None:
+        return None if leg.until == 5 and leg.run.learner.lr == 4e-3 else by_lr(leg)
+
+    def killed(leg: Leg) -> float | None:
+        if leg.until == 10:
+            raise KeyboardInterrupt
+        return fails(leg)
+
+    trials = trials_of(sweep, out)
+    with pytest.raises(KeyboardInterrupt):
+        evolve(sweep, pbt, trials, out, legs_run(killed, []), Console())
+    assert settled(sweep, pbt, trials, out) == trials
+    evolve(sweep, pbt, trials, out, legs_run(by_lr, runs), Console())
+    assert runs
+    assert not [id_ for id_ in runs if id_.startswith("step5-")]
+    whole = tmp_path / "whole"
+    evolved(sweep, whole, fails)
+    assert (out / RECORD).read_text() == (whole / RECORD).read_text()
+    first = json.loads((out / RECORD).read_text())["generations"][0]["trials"]
+    assert {id_ for id_, seen in first.items() if seen["student"] is None} == {id_ for id_ in first if "lr0.004" in id_}
+
+
+def test_where_all_failed_nothing_is_decided_and_all_are_tried_again(sweep: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="every trial failed on the way to step 5"):
+        evolved(sweep, tmp_path, lambda _: None)
+    assert len(evolved(sweep, tmp_path)) == 8
