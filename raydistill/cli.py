@@ -137,7 +137,7 @@ def sweep(
     if dry_run:
         from raydistill import dry_run as dry
 
-        if dry.dry_run_sweep(job, folder):
+        if dry.dry_run_sweep(job, folder, resume):
             return
     from raydistill.sweep import check_sweep, is_complete, run_sweep, show_sweep
 

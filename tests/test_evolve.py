@@ -15,6 +15,7 @@ from raydistill.config.sweep import PBT, Sweep
 from raydistill.errors import RunError
 from raydistill.evolve import RECORD, Leg, evolve, settled
 from raydistill.progress import Console
+from raydistill.sweep import trials_to_do
 from raydistill.track.link import SweepLink
 from raydistill.trials import Trial, trials_of
 
@@ -75,6 +76,7 @@ def value_of(run: Any, field: str) -> Any:
 def test_overrides_are_what_the_teacher_began_with_whatever_it_was_called(sweep: Sweep, tmp_path: Path) -> None:
     before, after = trials_of(sweep, tmp_path), evolved(sweep, tmp_path)
     assert [trial.id for trial in after] == [trial.id for trial in before]
+    assert trials_to_do(sweep, tmp_path) == after  # a start's, and a dry run's
     replaced = [new for new, old in zip(after, before, strict=True) if new.overrides != old.overrides]
     assert replaced
     for trial in after:
