@@ -182,9 +182,15 @@ def compute_seconds(flops: float, gpus: float, gpu: Gpu) -> float:
 
 
 def gather_seconds(shape: Shape, width: int, processes: int, gpu: Gpu) -> float:
-    """Of one gathering of all parameters by n processes: each receives (n - 1) / n of them, over the slowest link on the way."""
+    """Of one gathering of all parameters by n processes."""
+    return exchange_seconds(shape.parameters, width, processes, gpu)
+
+
+def exchange_seconds(elements: int, width: int, processes: int, gpu: Gpu) -> float:
+    """Of one gathering of so many elements by n processes, each of which receives (n - 1) / n of them over the slowest link on the way; or
+    of one reduction of as many gradients, each process' partition to it, which moves as much (Rajbhandari et al. 2020, section 7.2)."""
     bandwidth = gpu.link if processes <= GPUS_PER_NODE else gpu.network
-    return width * shape.parameters * (processes - 1) / processes / (bandwidth * ASSUMED_LINK)
+    return width * elements * (processes - 1) / processes / (bandwidth * ASSUMED_LINK)
 
 
 def decode_seconds(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from raydistill.config.calibration import ZeroConfig
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.shapes import KNOWN, Shape, shape_of
 from raydistill.models.trio import demo_model
@@ -42,6 +43,7 @@ from raydistill.scaling.arithmetic import (
     training_passes,
     zero3_state,
 )
+from raydistill.scaling.hours import ASSUMED_PROMPT, passed_seconds, trained_seconds
 from tests.models.test_shapes import config_of
 
 SMALL = Shape(layers=4, hidden=8, heads=2, kv_heads=1, head_dim=4, intermediate=16, vocabulary=10, tied=True)
@@ -187,6 +189,21 @@ def test_seconds_of_computing_and_gathering() -> None:
     assert gather_seconds(SMALL, 2, 1, TOY) == 0
     assert gather_seconds(SMALL, 2, 4, TOY) == pytest.approx(2 * SMALL.parameters * 3 / 4 / (10 * ASSUMED_LINK))
     assert gather_seconds(SMALL, 2, 16, TOY) == pytest.approx(2 * SMALL.parameters * 15 / 16 / (1 * ASSUMED_LINK))
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_step_of_zero3_moves_the_papers_three_times_the_parameters_a_micro_batch(rank: int | None) -> None:
+    """Rajbhandari et al. 2020, section 7.2.2, where the link is slow: two gatherings, and a reduction, of adapters alone with LoRA."""
+    lora = None if rank is None else {"rank": rank, "alpha": 1}
+    config = ZeroConfig.model_validate({"processes": 4, "micro_batch_tokens": 100, "dtype": "bfloat16", "lora": lora})
+    slow = Gpu(**TOY.__dict__ | {"flops": 1e12})
+    trained = SMALL.adapters(rank) if rank else SMALL.parameters
+    moved = 2 * (2 * SMALL.parameters + trained) * 3 / 4
+    # ten completions of 250 tokens, prompts among them, on four processes: seven micro-batches on each
+    seconds = 7 * moved / (slow.link * ASSUMED_LINK)
+    assert trained_seconds(config, SMALL, 10, 250 - ASSUMED_PROMPT, slow) == pytest.approx(seconds)
+    forward = 7 * 2 * SMALL.parameters * 3 / 4 / (slow.link * ASSUMED_LINK)
+    assert passed_seconds(config, SMALL, 10, 250 - ASSUMED_PROMPT, slow) == pytest.approx(forward)
 
 
 def test_seconds_of_decoding() -> None:
