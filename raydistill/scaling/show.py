@@ -13,7 +13,7 @@ from raydistill.models.shapes import Shape
 from raydistill.plan import Part
 from raydistill.scaling.arithmetic import GIB, GPUS_PER_NODE, H100, Memory, kv_bytes, sync_bytes
 from raydistill.scaling.hours import Hours, assumptions
-from raydistill.scaling.memory import Card, Shapes, verdict
+from raydistill.scaling.memory import Card, Shapes, memory_assumptions, verdict
 from raydistill.scaling.outline import Outline
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def show(outline: Outline, shapes: Shapes, unseen: Sequence[str], rollout: Rollo
     console.print(_card_table(outline.cards))
     for line in (_where(outline.cards), *_engine_lines(shapes, rollout, width)):
         console.print(line)
+    _show_assumed(console, "The memory is an estimate, measured on no GPU. It rests on:", memory_assumptions())
     _show_hours(console, outline.hours)
     console.print(_missing(outline))
 
@@ -53,8 +54,12 @@ def _show_hours(console: Console, hours: Hours | None) -> None:
         return
     console.print(_hours_table(hours))
     console.print(_hours_words(hours))
-    console.print("These are estimates; none was measured on a GPU. They rest on:")
-    for line in assumptions(H100):
+    _show_assumed(console, "These are estimates; none was measured on a GPU. They rest on:", assumptions(H100))
+
+
+def _show_assumed(console: Console, head: str, lines: Sequence[str]) -> None:
+    console.print(head)
+    for line in lines:
         console.print(f"- {line}")
 
 

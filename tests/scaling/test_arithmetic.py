@@ -17,13 +17,13 @@ from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.shapes import KNOWN, Shape, shape_of
 from raydistill.models.trio import demo_model
 from raydistill.scaling.arithmetic import (
+    ASSUMED_CONTEXT,
     ASSUMED_DECODING,
     ASSUMED_DIGEST,
     ASSUMED_HOST,
     ASSUMED_LINK,
     ASSUMED_OBJECTS,
     ASSUMED_UTILISATION,
-    CONTEXT_BYTES,
     H100,
     Gpu,
     Memory,
@@ -101,7 +101,7 @@ def test_memory_of_engines_and_scorers() -> None:
     assert (engine.weights, engine.kv_cache, engine.logits) == (2 * SMALL.parameters, 1000, 12 * 1024 * 10)
     assert engine.activations == 16_384 * 2 * (16 + 16 + 32)
     scorer = scorer_memory(SMALL, 7, 4)
-    assert scorer.total == 4 * SMALL.parameters + 7 * layer_activation_bytes(SMALL, 4) + 12 * 2**24 + CONTEXT_BYTES
+    assert scorer.total == 4 * SMALL.parameters + 7 * layer_activation_bytes(SMALL, 4) + 12 * 2**24 + ASSUMED_CONTEXT
 
 
 def _saved_bytes(name: str, tokens: int) -> float:
@@ -224,3 +224,17 @@ def test_seconds_of_a_sync() -> None:
     once = own * (4 / ASSUMED_HOST + 2 / ASSUMED_DIGEST)
     assert sync_seconds(QWEN, 2, 0, 1, H100) == pytest.approx(once)
     assert sync_seconds(QWEN, 2, 3, 1, H100) == pytest.approx(once + 3 * own / ASSUMED_OBJECTS)
+
+
+def test_each_assumption_is_told_where_a_plan_says_what_it_rests_on() -> None:
+    """By its figure: of those in bytes in GiB, or in GB a second, of shares in percent."""
+    import raydistill.scaling.arithmetic as module
+    from raydistill.scaling.hours import assumptions
+    from raydistill.scaling.memory import memory_assumptions
+
+    told = " ".join([*assumptions(H100), *memory_assumptions()])
+    figures = {name: value for name, value in vars(module).items() if name.startswith("ASSUMED_")}
+    assert len(figures) >= 8
+    for name, value in figures.items():
+        shown = f"{value:.0%}" if value < 1 else f"{value / 1e9:g} GB/s" if value % 1e9 == 0 else f"{value / module.GIB:g} GiB"
+        assert shown in told, name

@@ -90,6 +90,7 @@ def test_a_run_s_plan_without_models_and_gpus(name: str, capsys: pytest.CaptureF
         "of 79.6",
         "in all 8 GPUs, 1 node of 8; where nodes offer the custom resources, which part the kinds: rollout 4 (1 node of 8), learner 4",
         "H100 80GB SXM GPU-hours reserved",
+        "- 0.6 GiB of each process for the CUDA context, NCCL and libraries, 2 GiB of an engine for CUDA graphs",
         "none was measured on a GPU",
         "Not here: this machine has 0 of 8 GPUs",
     ):
