@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from raydistill.config.evaluate import Evaluate
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Job, Run
 from raydistill.config.sweep import Sweep
-from raydistill.errors import InputError, Interrupted, RunError
+from raydistill.errors import InputError, Interrupted, RunError, reason
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 _UPLOADED = "working_dir_files"
@@ -165,7 +166,7 @@ def sweep(
     if dry_run:
         from raydistill import dry_run as dry
 
-        if dry.dry_run_sweep(job, folder):
+        if dry.dry_run_sweep(job, folder, resume):
             return
     from raydistill.sweep import check_sweep, is_complete, run_sweep, show_sweep
 
@@ -247,11 +248,17 @@ def _folder(out: Path | None, name: str) -> Path:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """KeyboardInterrupt, and what Ray makes of a SIGTERM, such as that of `ray job stop`, become Interrupted."""
+    """KeyboardInterrupt, and what Ray makes of a SIGTERM, such as that of `ray job stop`, become Interrupted, another exit RunError."""
+    interrupted = Interrupted("interrupted; the same command, `demo` apart with --resume, goes on")
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # Typer would make it exit code 1
-        raise Interrupted("interrupted; the same command, `demo` apart with --resume, goes on") from None
+    except KeyboardInterrupt:  # Typer would make it exit code 1
+        raise interrupted from None
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:  # by Ray's handler, once it is initialised; before that a SIGTERM ends the process at once
+            raise interrupted from None
+        why = reason(error) if isinstance(error.code, str) else f"exit code {error.code or 0}"
+        raise RunError(f"something that the run called ended the process: {why}") from error
 
 
 def run_command(command: Callable[[], None]) -> None:

@@ -45,8 +45,7 @@ from raydistill.trials import Trial, sweep_json, trials_of
 
 def check_sweep(sweep: Sweep, folder: Path) -> tuple[list[Trial], dict[str, Lineup]]:
     """The trials, and each one's models. Raises InputError for the first thing that is wrong with any of them."""
-    _beside(sweep)
-    trials = _trials(sweep, folder)
+    trials = trials_to_do(sweep, folder)
     checked: dict[Path, Lineup] = {}  # trials that share baselines have the same models and task
     for trial in trials:
         if trial.baselines not in checked:
@@ -54,8 +53,12 @@ def check_sweep(sweep: Sweep, folder: Path) -> tuple[list[Trial], dict[str, Line
     return trials, {trial.id: checked[trial.baselines] for trial in trials}
 
 
-def _trials(sweep: Sweep, folder: Path) -> list[Trial]:
-    """Those of a population with the schedules that were found for them, once they are."""
+def trials_to_do(sweep: Sweep, folder: Path) -> list[Trial]:
+    """Those of a population with the schedules that were found for them, once they are. Their models are not looked at.
+
+    Raises InputError where `sweep` itself is wrong.
+    """
+    _beside(sweep)
     trials, pbt = trials_of(sweep, folder), sweep.sweep.scheduler
     return settled(sweep, pbt, trials, folder) if isinstance(pbt, PBT) else trials
 
@@ -277,7 +280,7 @@ def _timed(trials: Sequence[Trial], folder: Path, at_once: int) -> Iterator[None
 def _note_seconds(folder: Path, trials: Sequence[Trial], total: float, at_once: int) -> None:
     file = folder / "seconds.json"
     before = json.loads(file.read_text())["total"] if file.exists() else 0.0
-    work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("*")])
+    work = sum(_own_seconds(part) for part in [*(trial.folder.root for trial in trials), *(folder / FOLDER).glob("step*")])
     write_whole(file, json.dumps({"total": before + total, "trials": work, "at_once": at_once}))
 
 

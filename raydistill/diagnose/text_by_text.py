@@ -23,9 +23,7 @@ def gap(job: Diagnose, pair: Pair, hands: Hands, teacher: Sampled, student: Samp
     return findings.gap(
         findings.score_gap(own, others),
         findings.score_gap(own_back, back),
-        not_measured(findings.NOT_RIGHT_OR_WRONG)
-        if is_graded(job.task)
-        else _preference(job.wrong_pairs, wrong, by_student[2], by_teacher[2]),
+        _preference(job, wrong, by_student[2], by_teacher[2]),
     )
 
 

@@ -32,7 +32,8 @@ class Curve:
     """The trials that differ in eta alone."""
 
     label: str
-    """The fields that differ between curves with their values, such as `learner.lr 0.001`; empty where eta alone was swept."""
+    """The fields that differ between curves with their values, such as `learner.lr 0.001`; empty where eta alone was swept. Then what
+    `changes` says."""
     trials: tuple[Json, ...]
     """In order of eta, whatever became of them."""
 
@@ -148,7 +149,7 @@ def reports(trials: Sequence[Json]) -> list[Json]:
 
 
 def curves(trials: Sequence[Json]) -> list[Curve]:
-    """The trials grouped by all overrides but eta, in order of first appearance."""
+    """The trials grouped by all overrides but eta, and by schedule, in order of first appearance."""
     fields = _crossed(trials)
     groups: dict[str, list[Json]] = {}
     for trial in trials:
@@ -243,13 +244,26 @@ def analysis(trials: Sequence[Json]) -> Json:
 def _crossed(trials: Sequence[Json]) -> list[str]:
     """Fields other than eta whose values differ between trials, in order of first appearance."""
     fields = dict.fromkeys(field for trial in trials for field in trial["overrides"] if field != "knob.eta")
-    return [field for field in fields if len({_label(trial, [field]) for trial in trials}) > 1]
+    return [field for field in fields if len({"".join(_settings(trial, [field])) for trial in trials}) > 1]
 
 
 def _label(trial: Json, fields: Sequence[str]) -> str:
+    return ", ".join([*_settings(trial, fields), *changes(trial)])
+
+
+def _settings(trial: Json, fields: Sequence[str]) -> list[str]:
     """A field that the trial does not override is left out."""
     overrides = trial["overrides"]
-    return ", ".join(f"{field} {_value(overrides[field])}" for field in fields if field in overrides)
+    return [f"{field} {_value(overrides[field])}" for field in fields if field in overrides]
+
+
+def changes(trial: Json) -> Iterator[str]:
+    """What the learner's schedule changes, such as `learner.lr 0.002 after 5 steps`."""
+    before = dict(trial["overrides"])
+    for change in trial.get("schedule", ()):
+        now = {f"learner.{name}": value for name, value in change.items() if name != "after"}
+        yield from (f"{field} {_value(value)} after {change['after']} steps" for field, value in now.items() if before.get(field) != value)
+        before |= now
 
 
 def _value(value: Any) -> str:
@@ -275,6 +289,8 @@ def _rank(curve: Curve, method: str) -> Rank:
 
 def _steps(curve: Curve, method: str) -> Iterator[Step]:
     for (below, before), (above, after) in pairwise(_students(curve.trials, method)):
+        if below["eta"] == above["eta"]:  # of a population, whose trials may come to do the same
+            continue
         yield Step(curve.label, method, below, above, *_paired(after, before))
 
 

@@ -36,10 +36,10 @@ H100 = Gpu("H100 80GB SXM", 81_559 * 2**20, 989.4e12, 3.35e12, 450e9, 50e9)
 400 Gb/s adapter for each of the 8 GPUs of a node."""
 GPUS_PER_NODE = 8
 
-CONTEXT_BYTES = 0.6 * GIB
-"""Assumed: the CUDA context, NCCL and libraries of one process, before any tensor."""
+ASSUMED_CONTEXT = 0.6 * GIB
+"""Bytes of the CUDA context, NCCL and libraries of one process, before any tensor."""
 ASSUMED_GRAPHS = 2 * GIB
-"""What vLLM's CUDA graphs take."""
+"""Bytes that vLLM's CUDA graphs take."""
 ENGINE_SEQUENCES, ENGINE_TOKENS = 1024, 16_384
 """Sequences at once and tokens a pass of vLLM's LLM class on GPUs of 70 GiB and more (vllm 0.32, engine/arg_utils.py)."""
 LIVE_PARAMETERS, PREFETCHED, REDUCED = 10**9, 5 * 10**7, 5 * 10**8
@@ -77,7 +77,7 @@ class Memory:
     activations: float = 0.0
     logits: float = 0.0
     kv_cache: float = 0.0
-    other: float = CONTEXT_BYTES
+    other: float = ASSUMED_CONTEXT
 
     @property
     def total(self) -> float:
@@ -144,7 +144,7 @@ def engine_memory(shape: Shape, kv_cache: float, width: int) -> Memory:
     passing = ENGINE_TOKENS * width * (2 * shape.hidden + 2 * shape.queries + 2 * shape.intermediate)
     logits = 3 * 4 * ENGINE_SEQUENCES * shape.vocabulary
     return Memory(
-        weights=width * shape.parameters, kv_cache=kv_cache, activations=passing, logits=logits, other=CONTEXT_BYTES + ASSUMED_GRAPHS
+        weights=width * shape.parameters, kv_cache=kv_cache, activations=passing, logits=logits, other=ASSUMED_CONTEXT + ASSUMED_GRAPHS
     )
 
 
@@ -182,9 +182,15 @@ def compute_seconds(flops: float, gpus: float, gpu: Gpu) -> float:
 
 
 def gather_seconds(shape: Shape, width: int, processes: int, gpu: Gpu) -> float:
-    """Of one gathering of all parameters by n processes: each receives (n - 1) / n of them, over the slowest link on the way."""
+    """Of one gathering of all parameters by n processes."""
+    return exchange_seconds(shape.parameters, width, processes, gpu)
+
+
+def exchange_seconds(elements: int, width: int, processes: int, gpu: Gpu) -> float:
+    """Of one gathering of so many elements by n processes, each of which receives (n - 1) / n of them over the slowest link on the way; or
+    of one reduction of as many gradients, each process' partition to it, which moves as much (Rajbhandari et al. 2020, section 7.2)."""
     bandwidth = gpu.link if processes <= GPUS_PER_NODE else gpu.network
-    return width * shape.parameters * (processes - 1) / processes / (bandwidth * ASSUMED_LINK)
+    return width * elements * (processes - 1) / processes / (bandwidth * ASSUMED_LINK)
 
 
 def decode_seconds(

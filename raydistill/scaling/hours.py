@@ -23,6 +23,7 @@ from raydistill.scaling.arithmetic import (
     Gpu,
     compute_seconds,
     decode_seconds,
+    exchange_seconds,
     forward_flops,
     gather_seconds,
     kv_bytes,
@@ -153,22 +154,25 @@ def distill_hours(job: Distill, shapes: Shapes, gpus: int, gpu: Gpu) -> Hours:
 
 
 def trained_seconds(config: ZeroConfig, shape: Shape, completions: float, mean: float, gpu: Gpu) -> float:
-    """Of one optimiser step by ZeRO-3 processes: what is computed, or what is gathered for it where that takes longer."""
+    """Of one optimiser step by ZeRO-3 processes: what is computed, or what they exchange for it where that takes longer. Each micro-batch
+    gathers all parameters for its forward pass, and again on the way back, where it also reduces the gradients of what is trained."""
     passes = training_passes(config.lora is not None, config.gradient_checkpointing)
-    return _zero3_seconds(config, shape, completions, mean, passes, gathers=2, gpu=gpu)
+    width, trained = BYTES[config.dtype], shape.adapters(config.lora.rank) if config.lora else shape.parameters
+    exchanged = 2 * gather_seconds(shape, width, config.processes, gpu) + exchange_seconds(trained, width, config.processes, gpu)
+    return _zero3_seconds(config, shape, completions, mean, passes, exchanged, gpu)
 
 
 def passed_seconds(config: ZeroConfig, shape: Shape, completions: float, mean: float, gpu: Gpu) -> float:
     """Of one pass without gradients, likewise."""
-    return _zero3_seconds(config, shape, completions, mean, passes=1, gathers=1, gpu=gpu)
+    exchanged = gather_seconds(shape, BYTES[config.dtype], config.processes, gpu)
+    return _zero3_seconds(config, shape, completions, mean, 1, exchanged, gpu)
 
 
-def _zero3_seconds(config: ZeroConfig, shape: Shape, completions: float, mean: float, passes: int, gathers: int, gpu: Gpu) -> float:
-    """Each micro-batch gathers all parameters for its forward pass, and again for what is computed backwards."""
+def _zero3_seconds(config: ZeroConfig, shape: Shape, completions: float, mean: float, passes: int, exchanged: float, gpu: Gpu) -> float:
+    """`exchanged` are the seconds that a micro-batch's exchanges take."""
     compute = compute_seconds(passes * completions * forward_flops(shape, ASSUMED_PROMPT, mean), config.processes, gpu)
     micro_batches = math.ceil(completions * (ASSUMED_PROMPT + mean) / config.processes / config.micro_batch_tokens)
-    gather = micro_batches * gathers * gather_seconds(shape, BYTES[config.dtype], config.processes, gpu)
-    return max(compute, gather)
+    return max(compute, micro_batches * exchanged)
 
 
 def _sync(shape: Shape, width: int, config: ZeroConfig, gpus: int, gpu: Gpu) -> float:

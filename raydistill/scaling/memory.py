@@ -16,6 +16,8 @@ from raydistill.errors import InputError
 from raydistill.models.shapes import Shape
 from raydistill.plan import BYTES, Part, Size, student_logits
 from raydistill.scaling.arithmetic import (
+    ASSUMED_CONTEXT,
+    ASSUMED_GRAPHS,
     GIB,
     Gpu,
     Memory,
@@ -187,6 +189,15 @@ def require_fit(found: Sequence[Card], gpu: Gpu) -> None:
                 f"{' + '.join(card.processes)}: about {card.memory / GIB:.1f} GiB on one GPU, and an {gpu.name} has "
                 f"{gpu.memory / GIB:.1f}; {_cure(card)}"
             )
+
+
+def memory_assumptions() -> list[str]:
+    """In words, a line each, what the memory of processes rests on."""
+    return [
+        f"{ASSUMED_CONTEXT / GIB:g} GiB of each process for the CUDA context, NCCL and libraries, "
+        f"{ASSUMED_GRAPHS / GIB:g} GiB of an engine for CUDA graphs",
+        "not counted: what the allocator cannot use between tensors",
+    ]
 
 
 def _cure(card: Card) -> str:

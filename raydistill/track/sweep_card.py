@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from raydistill.report.knob_curve import eta_text
 from raydistill.report.scores import Json, scored
+from raydistill.report.sweep_analysis import changes
 from raydistill.report.words import claims_in_words, interval, notes, number
 from raydistill.track.secrets import masked_uri
 
@@ -23,6 +24,7 @@ def _settings(trial: Json, sweep: str) -> Iterator[str]:
     yield ""
     for field, value in trial["overrides"].items():
         yield f"- `{field}`: {masked_uri(str(value))}"
+    yield from (f"- {change}" for change in changes(trial))
     yield f"- task: {report['task']}, {report['prompts']:,} prompts of the {report['split']} split"
     yield f"- seeds: {', '.join(map(str, report['seeds']))}; this is the first one's teacher, and scores are means over seeds"
     yield ""

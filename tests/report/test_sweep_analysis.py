@@ -117,6 +117,19 @@ def test_a_field_that_a_trial_does_not_override_is_another_curve():
     assert [curve.label for curve in curves([done("a", 1.0, over={"learner.lr": 0.1}), done("b", 1.0)])] == ["learner.lr 0.1", ""]
 
 
+def test_what_a_schedule_changes_is_another_curve_and_no_step_from_eta_to_eta():
+    changed = [{"after": 5, "lr": 0.002, "kl_coef": 0.1}, {"after": 10, "lr": 0.002, "kl_coef": 0.3}]
+    same = {"learner.lr": 0.004, "learner.kl_coef": 0.1}
+    trials = [
+        done("a", 1, student([0.5]), over=same),
+        done("b", 1, student([0.4]), over=same) | {"schedule": changed},
+        done("c", 1, student([0.3]), over=same),
+    ]
+    told = "learner.lr 0.002 after 5 steps, learner.kl_coef 0.3 after 10 steps"
+    assert [(curve.label, ids(curve.trials)) for curve in curves(trials)] == [("", ["a", "c"]), (told, ["b"])]
+    assert steps(trials) == []
+
+
 def test_no_trials_make_no_curves():
     assert curves([]) == []
     assert points([]) == []

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from raydistill.config.calibration import ZeroConfig
 from raydistill.models.checkpoint import read_checkpoint
 from raydistill.models.shapes import KNOWN, Shape, shape_of
 from raydistill.models.trio import demo_model
 from raydistill.scaling.arithmetic import (
+    ASSUMED_CONTEXT,
     ASSUMED_DECODING,
     ASSUMED_DIGEST,
     ASSUMED_HOST,
     ASSUMED_LINK,
     ASSUMED_OBJECTS,
     ASSUMED_UTILISATION,
-    CONTEXT_BYTES,
     H100,
     Gpu,
     Memory,
@@ -42,6 +43,7 @@ from raydistill.scaling.arithmetic import (
     training_passes,
     zero3_state,
 )
+from raydistill.scaling.hours import ASSUMED_PROMPT, passed_seconds, trained_seconds
 from tests.models.test_shapes import config_of
 
 SMALL = Shape(layers=4, hidden=8, heads=2, kv_heads=1, head_dim=4, intermediate=16, vocabulary=10, tied=True)
@@ -99,7 +101,7 @@ def test_memory_of_engines_and_scorers() -> None:
     assert (engine.weights, engine.kv_cache, engine.logits) == (2 * SMALL.parameters, 1000, 12 * 1024 * 10)
     assert engine.activations == 16_384 * 2 * (16 + 16 + 32)
     scorer = scorer_memory(SMALL, 7, 4)
-    assert scorer.total == 4 * SMALL.parameters + 7 * layer_activation_bytes(SMALL, 4) + 12 * 2**24 + CONTEXT_BYTES
+    assert scorer.total == 4 * SMALL.parameters + 7 * layer_activation_bytes(SMALL, 4) + 12 * 2**24 + ASSUMED_CONTEXT
 
 
 def _saved_bytes(name: str, tokens: int) -> float:
@@ -189,6 +191,21 @@ def test_seconds_of_computing_and_gathering() -> None:
     assert gather_seconds(SMALL, 2, 16, TOY) == pytest.approx(2 * SMALL.parameters * 15 / 16 / (1 * ASSUMED_LINK))
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_step_of_zero3_moves_the_papers_three_times_the_parameters_a_micro_batch(rank: int | None) -> None:
+    """Rajbhandari et al. 2020, section 7.2.2, where the link is slow: two gatherings, and a reduction, of adapters alone with LoRA."""
+    lora = None if rank is None else {"rank": rank, "alpha": 1}
+    config = ZeroConfig.model_validate({"processes": 4, "micro_batch_tokens": 100, "dtype": "bfloat16", "lora": lora})
+    slow = Gpu(**TOY.__dict__ | {"flops": 1e12})
+    trained = SMALL.adapters(rank) if rank else SMALL.parameters
+    moved = 2 * (2 * SMALL.parameters + trained) * 3 / 4
+    # ten completions of 250 tokens, prompts among them, on four processes: seven micro-batches on each
+    seconds = 7 * moved / (slow.link * ASSUMED_LINK)
+    assert trained_seconds(config, SMALL, 10, 250 - ASSUMED_PROMPT, slow) == pytest.approx(seconds)
+    forward = 7 * 2 * SMALL.parameters * 3 / 4 / (slow.link * ASSUMED_LINK)
+    assert passed_seconds(config, SMALL, 10, 250 - ASSUMED_PROMPT, slow) == pytest.approx(forward)
+
+
 def test_seconds_of_decoding() -> None:
     """Six completions of ten tokens on average, two at a time, the last of them sixteen long."""
     weights = 2 * (4 * 576 + 80)
@@ -207,3 +224,17 @@ def test_seconds_of_a_sync() -> None:
     once = own * (4 / ASSUMED_HOST + 2 / ASSUMED_DIGEST)
     assert sync_seconds(QWEN, 2, 0, 1, H100) == pytest.approx(once)
     assert sync_seconds(QWEN, 2, 3, 1, H100) == pytest.approx(once + 3 * own / ASSUMED_OBJECTS)
+
+
+def test_each_assumption_is_told_where_a_plan_says_what_it_rests_on() -> None:
+    """By its figure: of those in bytes in GiB, or in GB a second, of shares in percent."""
+    import raydistill.scaling.arithmetic as module
+    from raydistill.scaling.hours import assumptions
+    from raydistill.scaling.memory import memory_assumptions
+
+    told = " ".join([*assumptions(H100), *memory_assumptions()])
+    figures = {name: value for name, value in vars(module).items() if name.startswith("ASSUMED_")}
+    assert len(figures) >= 8
+    for name, value in figures.items():
+        shown = f"{value:.0%}" if value < 1 else f"{value / 1e9:g} GB/s" if value % 1e9 == 0 else f"{value / module.GIB:g} GiB"
+        assert shown in told, name

@@ -22,6 +22,7 @@ from raydistill.scaling.arithmetic import GIB, H100, Memory
 from raydistill.scaling.memory import Card, cards, require_fit, run_memory, verdict
 from raydistill.scaling.outline import outline_run
 from raydistill.tasks.chosen_letter import chosen_letter
+from raydistill.track.secrets import public_yaml
 from tests.e2e.conftest import ENVIRONMENT
 
 PAPER = Path("configs/paper")
@@ -33,7 +34,7 @@ ON_GPUS = ["rollout.gpus=1", "learner.gpus=1", "scorer.gpus=0.3", "students=null
 @pytest.fixture(autouse=True)
 def nothing_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No hub, an empty cache, a laptop, and a terminal that is wide enough."""
-    monkeypatch.setattr("raydistill.dry_run.capacity", lambda: {"CPU": 2.0, "GPU": 0.0})
+    monkeypatch.setattr("raydistill.scaling.show.capacity", lambda: {"CPU": 2.0, "GPU": 0.0})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("COLUMNS", "200")
@@ -108,6 +109,7 @@ def test_a_run_s_plan_without_models_and_gpus(name: str, capsys: pytest.CaptureF
         "of 79.6",
         "in all 8 GPUs, 1 node of 8; where nodes offer the custom resources, which part the kinds: rollout 4 (1 node of 8), learner 4",
         "H100 80GB SXM GPU-hours reserved",
+        "- 0.6 GiB of each process for the CUDA context, NCCL and libraries, 2 GiB of an engine for CUDA graphs",
         "none was measured on a GPU",
         "Not here: this machine has 0 of 8 GPUs",
     ):
@@ -130,8 +132,54 @@ def test_a_student_s_plan(family: str, overrides: list[str], capsys: pytest.Capt
 def test_a_sweep_s_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     sweep = load_job(Sweep, PAPER / "qwen3-bigmath4.yaml", ["sweep.eta=[-1, 1]"])
     assert dry_run_sweep(sweep, tmp_path)
-    assert "2 trials: eta-1, eta+1; each as this one:" in capsys.readouterr().out
+    assert "2 trials: eta-1, eta+1\neach as this one:" in capsys.readouterr().out
     assert not dry_run_sweep(load_job(Sweep, Path("configs/sweep.yaml")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("over", "groups", "refused"),
+    [
+        ("{learner.lr: [1e-5, 2e-5]}", 1, None),
+        ("{learner.micro_batch_tokens: [4096, 65536]}", 2, r"^eta-1-micro_batch_tokens65536: learner: about"),
+        (
+            "{teacher.model: [google/gemma-3-1b-it, google/gemma-3-12b-it], learner.lora: [null], learner.processes: [2]}",
+            2,
+            ": learner: about",
+        ),
+        ("{rollout.kv_cache_mib: [80000, 40960]}", 2, r"^eta-1-kv_cache_mib80000: rollout: about"),
+        ("{calibration.steps: [100, 200]}", 2, None),
+        ("{rollout.workers: [2, 3]}", 2, None),
+    ],
+)
+def test_each_kind_of_a_sweep_s_trials_is_told_and_judged(
+    over: str, groups: int, refused: str | None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep = load_job(Sweep, PAPER / "gemma3-bigmath4.yaml", ["sweep.eta=[-1, 1]", f"sweep.over={over}"])
+    if refused is None:
+        assert dry_run_sweep(sweep, tmp_path)
+    else:
+        with pytest.raises(InputError, match=refused) as error:
+            dry_run_sweep(sweep, tmp_path)
+        assert "\n" not in str(error.value)
+    said = capsys.readouterr().out
+    assert said.count("of 79.6") == groups
+    assert said.count("each as this one:" if groups == 1 else "2 as this one (eta-1") == groups
+
+
+def test_a_sweep_with_gpus_in_a_later_trial_is_told_as_one_for_gpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    over = "sweep.over={rollout.gpus: [0, 1]}"
+    assert dry_run_sweep(load_job(Sweep, Path("configs/sweep.yaml"), ["sweep.eta=[1]", "students=null", over]), tmp_path)
+    assert capsys.readouterr().out.count("of 79.6") == 1
+
+
+def test_an_unfinished_sweep_is_refused_as_a_start_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sweep = load_job(Sweep, PAPER / "qwen3-bigmath4.yaml", ["sweep.eta=[-1, 1]"])
+    (tmp_path / "config.yaml").write_text(public_yaml(sweep))
+    with pytest.raises(InputError, match="holds an unfinished run; add --resume"):
+        dry_run_sweep(sweep, tmp_path)
+    assert dry_run_sweep(sweep, tmp_path, resume=True)
+    with pytest.raises(InputError, match=r"^sweep\.beside: "):
+        dry_run_sweep(load_job(Sweep, PAPER / "qwen3-bigmath4.yaml", [f"sweep.beside={tmp_path}"]), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +242,7 @@ def test_without_gpus_a_run_is_for_this_machine(tmp_path: Path) -> None:
 
 
 def test_a_cluster_elsewhere_is_not_judged(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raydistill.dry_run.capacity", lambda: None)
+    monkeypatch.setattr("raydistill.scaling.show.capacity", lambda: None)
     dry_run(preset("qwen3-bigmath4"), tmp_path)
     said = capsys.readouterr().out
     assert "RAY_ADDRESS names has room is seen when it is joined" in said

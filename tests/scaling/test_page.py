@@ -6,6 +6,7 @@ from pathlib import Path
 
 from raydistill.scaling.arithmetic import H100
 from raydistill.scaling.hours import assumptions
+from raydistill.scaling.memory import memory_assumptions
 from raydistill.scaling.page import tables
 
 PAGE = Path("docs/scaling.md")
@@ -19,5 +20,5 @@ def test_the_page_has_the_tables_that_the_code_makes() -> None:
 
 def test_the_page_has_the_assumptions() -> None:
     page = PAGE.read_text()
-    for line in assumptions(H100):
+    for line in (*assumptions(H100), *memory_assumptions()):
         assert f"- {line}\n" in page

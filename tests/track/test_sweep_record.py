@@ -175,6 +175,12 @@ def test_the_card_of_a_teacher_without_students() -> None:
     assert "student of" not in card
 
 
+def test_the_card_tells_a_schedule() -> None:
+    entry = {"id": "a", "overrides": {"knob.eta": 1.0, "learner.lr": 0.004}, "eta": 1.0, "report": report_card(some_facts(1.0))}
+    card = sweep_card(entry | {"schedule": [{"after": 5, "lr": 0.002}]}, "knob")
+    assert "- `learner.lr`: 0.004\n- learner.lr 0.002 after 5 steps\n" in card
+
+
 def test_a_teacher_is_registered_once(client: MlflowClient, uri: str, tmp_path: Path) -> None:
     sweep, record, run_id = recorded(uri, tmp_path, name="registered")
     low, _, best = sweep.result["trials"]
