@@ -66,7 +66,7 @@ def test_a_resumed_evaluation_does_not_sample_again(run) -> None:
         (["--model", "demo:techer"], ["model.model", "demo:teacher"]),
         (["--model", "no/such/folder/here"], ["model.model"]),
         (["evaluation.options={}"], ["evaluation.options", "arithmetic task has no options"]),
-        (["max_new_tokens=127"], ["max_new_tokens", "rollout.max_model_len"]),
+        (["max_new_tokens=127"], ["max_new_tokens", "the context of model.model (128)"]),
         (["modle.model=x"], ["did you mean 'model'"]),
     ],
 )
