@@ -79,9 +79,9 @@ class TwoModels:
         for batch in self._teacher.batches(teacher):
             for index in batch:
                 self._student.require_length(len(student[index][0]) + len(student[index][1]) - 1)
-            chunks = list(self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks, tail))
-            ends = np.cumsum([len(teacher[index][1]) for index in batch])[:-1]
-            columns = [np.split(torch.cat(parts).cpu().numpy(), ends) for parts in zip(*chunks, strict=True)]
+            chunks = self._chunks([teacher[index] for index in batch], [student[index] for index in batch], ks, tail)
+            ends = np.cumsum([len(teacher[index][1]) for index in batch])
+            columns = [np.split(column, ends[:-1]) for column in _gathered(chunks, ends[-1])]
             for index, *arrays in zip(batch, *columns, strict=True):
                 found[index] = tuple(arrays)
         return found
@@ -103,6 +103,22 @@ class TwoModels:
             part = slice(start, start + step)
             teacher_PV, student_PV = _logprobs(self._teacher, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks))
             yield (*kl_at_k(teacher_PV, student_PV, ks), *(tail.add(teacher_PV, student_PV) if tail else ()))
+
+
+def _gathered(chunks: Iterator[tuple[torch.Tensor, ...]], rows: int) -> list[np.ndarray]:
+    """Chunks of rows as one array for each of their tensors.
+
+    Copied as they come: small tensors that are kept while large ones come and go leave holes too small for the next large one, and the
+    process grows by most of a chunk's logits each time.
+    """
+    columns: list[np.ndarray] = []
+    start = 0
+    for parts in chunks:
+        columns = columns or [np.empty((rows, *part.shape[1:])) for part in parts]
+        for column, part in zip(columns, parts, strict=True):
+            column[start : start + len(part)] = part.cpu().numpy()
+        start += len(parts[0])
+    return columns
 
 
 def _logprobs(model: Forward, hidden_PD: torch.Tensor, vocabulary: int) -> torch.Tensor:

@@ -70,7 +70,8 @@ class TailSums:
         """`class_V` is each token's class, from 0 to below `classes`; `ks` as in `tail_parts`."""
         self.ks = tuple(ks)
         self.classes = classes
-        self._class_VC = torch.nn.functional.one_hot(class_V.long(), classes).double()
+        # Laid out by class: a product with so few columns is several times quicker then.
+        self._class_VC = torch.nn.functional.one_hot(class_V.long(), classes).double().T.contiguous().T
         self._by_token_KV = torch.zeros(len(self.ks), len(class_V), dtype=torch.float64, device=class_V.device)
 
     def add(self, teacher_PV: Tensor, student_PV: Tensor) -> tuple[Tensor, Tensor]:
