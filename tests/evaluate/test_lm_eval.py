@@ -65,13 +65,15 @@ def test_option_likelihood_on_commonsense_qa(tmp_path: Path) -> None:
     theirs_by_name = {name: sum(one[name] for one in theirs) for name in ("acc", "acc_norm")}
     print(f"log-probabilities up to {apart:.1e} nats apart; right of {OPTIONS}: theirs {theirs_by_name}, items that differ {other_items}")
     assert apart < 1e-3
-    assert other_items == {"acc": [], "acc_norm": []}
-    assert {name: getattr(own, name).mean * OPTIONS for name in theirs_by_name} == pytest.approx(theirs_by_name)
+    # Two options of one question have the same text: here such a tie counts a half, there the first of them is chosen.
+    for name, items in other_items.items():
+        assert all(0 < getattr(each[place], name).mean < 1 and len(set(rows[place]["options"])) < 5 for place, _ in items)
+        assert getattr(own, name).mean * OPTIONS == pytest.approx(theirs_by_name[name], abs=1)
 
 
 def test_greedy_answers_on_gsm8k(tmp_path: Path) -> None:
     data = _write(tmp_path / "gsm8k.jsonl", _read(shared("data/gsm8k/test.jsonl"), QUESTIONS))
-    train = _write(tmp_path / "train.jsonl", _read(shared("data/gsm8k/train.jsonl"), 8))
+    train = _write(tmp_path / "train.jsonl", _read(shared("data/gsm8k/train.jsonl"), 40))
     texts, right = _ours(data, train, tmp_path / "run")
     by_filter: dict[str, dict[str, Any]] = {}
     for one in lm_eval.samples("gsm8k", real_model(SMOL), data, tmp_path, "--apply_chat_template"):
