@@ -19,13 +19,12 @@ from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_correction import Continued, Cut, continuations, cut_traces, fitting, self_correction_collapse
 from raydistill.diagnose.token_by_token import TokenByToken
 from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
-from raydistill.diagnosis_plan import Pair, parts
+from raydistill.diagnosis_plan import Pair, require_room
 from raydistill.errors import InputError
 from raydistill.evaluate.measure import Generate
 from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
-from raydistill.plan import BYTES, check_room
 from raydistill.progress import Console
 from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
@@ -73,8 +72,8 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
     else:
         for warning in pair.warnings:
             console.say(f"warning: {warning}")
-        connect(weights_bytes=BYTES[job.dtype] * max(facts.parameters for facts in pair.facts))
-        check_room(parts(job, pair))
+        connect()  # models come from their folders, not by the object store
+        require_room(job, pair)
         with recorded(job, folder.root) as record, explained(folder, resume_command()):
             write_whole(folder.config, public_yaml(job))
             found = Diagnosis(job, pair, folder, console, OnRay(job, pair.task)).run()

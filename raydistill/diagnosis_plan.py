@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
 from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Prompt, Task
+
+_IN_TURN = ("rollout", "scorer", "comparer")
+"""Parts of which one is there at a time."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,14 @@ class Pair:
 def check(job: Diagnose) -> Pair:
     """Everything that can be checked without starting an actor. Raises InputError for the first thing that is wrong."""
     pair = check_without_room(job)
-    if not is_graded(job.task):
-        _require_pairs(job, len(pair.prompts))
-    check_room(parts(job, pair))
+    require_room(job, pair)
     return pair
+
+
+def require_room(job: Diagnose, pair: Pair) -> None:
+    """Raises InputError where the machine, or the cluster once joined, has no room for the actors that are there at once."""
+    for some in _at_once(parts(job, pair)):
+        check_room(some)
 
 
 def check_without_room(job: Diagnose) -> Pair:
@@ -99,6 +107,7 @@ def check_without_room(job: Diagnose) -> Pair:
     teacher, *students = roles
     warnings = [warning for role in roles for warning in role.facts.warnings]
     warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task)]
+    warnings += _too_few_pairs(job, len(prompts))
     pairs = [
         Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
         for student, reader in zip(students, readers[1:], strict=True)
@@ -106,19 +115,19 @@ def check_without_room(job: Diagnose) -> Pair:
     return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
 
 
-def _require_pairs(job: Diagnose, prompts: int) -> None:
+def _too_few_pairs(job: Diagnose, prompts: int) -> Iterator[str]:
     """A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones."""
     samples = job.evaluation.teacher_samples
     most = prompts * max(samples, samples**2 // 4)
-    if most < job.wrong_pairs:
-        raise InputError(
-            f"wrong_pairs: {job.wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a "
-            "right trace; raise evaluation.prompts or evaluation.teacher_samples, or lower it"
+    if most < job.wrong_pairs and not is_graded(job.task):
+        yield (
+            f"wrong_pairs: {job.wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a right "
+            "trace: wrong-trace preference will not be measured; raise evaluation.prompts or evaluation.teacher_samples, or lower it"
         )
 
 
 def parts(job: Diagnose, pair: Pair) -> list[Part]:
-    """The processes of a diagnosis; engines are gone before scorers start, and are counted with them all the same."""
+    """The processes of a diagnosis, which are not all there at once."""
     width = BYTES[job.dtype]
     largest = max(facts.parameters for facts in pair.facts)
     same = [one for one in pair.students if one.same_tokens]
@@ -137,6 +146,12 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
     return kinds
 
 
+def _at_once(kinds: Sequence[Part]) -> list[list[Part]]:
+    """Those that are there at the same time: engines, both scorers or the comparer, each with what checks answers."""
+    checks = [part for part in kinds if part.name not in _IN_TURN]
+    return [[part, *checks] for part in kinds if part.name in _IN_TURN]
+
+
 def show(job: Diagnose, pair: Pair, folder: Path) -> None:
     """Print what a diagnosis would do."""
     from rich.console import Console
@@ -147,7 +162,8 @@ def show(job: Diagnose, pair: Pair, folder: Path) -> None:
     kinds = parts(job, pair)
     console.print(actor_table(kinds))
     samples = f"{job.evaluation.teacher_samples} completions of the teacher and {job.evaluation.student_samples} of the student"
-    console.print(f"{totals(kinds)}; {len(pair.prompts)} prompts of {job.evaluation.split}, {samples} each", highlight=False)
+    console.print(f"{totals(kinds)}, but {', '.join(_IN_TURN)} are there one after the other", highlight=False)
+    console.print(f"{len(pair.prompts)} prompts of {job.evaluation.split}, {samples} each", highlight=False)
     if not all(one.same_tokens for one in pair.students):
         console.print("the tokenizers differ: tail noise and off-policy instability will not be measured", highlight=False)
     for warning in pair.warnings:

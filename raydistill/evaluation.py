@@ -18,7 +18,7 @@ from raydistill.evaluate.measure import Generate
 from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.evaluation_plan import Subject, parts
 from raydistill.files import write_whole
-from raydistill.plan import BYTES, check_room
+from raydistill.plan import check_room
 from raydistill.progress import Console
 from raydistill.reward.grader import start_checker
 from raydistill.rollout.completion import Sampling
@@ -63,7 +63,7 @@ def run_evaluation(job: Evaluate, subject: Subject, folder: EvaluationFolder, re
     if not folder.is_complete(job, resume):
         for warning in subject.warnings:
             console.say(f"warning: {warning}")
-        connect(weights_bytes=BYTES[job.dtype] * subject.role.facts.parameters)
+        connect()  # the model comes from its folder, not by the object store
         check_room(parts(job, subject))
         write_whole(folder.config, public_yaml(job))
         with explained(folder, resume_command()):

@@ -1,3 +1,7 @@
+"""What a diagnosis asks of the machine, and says before it starts."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -5,46 +9,42 @@ import pytest
 from raydistill import diagnosis_plan
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.load import load_job
-from raydistill.diagnosis_plan import check, parts
 from raydistill.errors import InputError
-from raydistill.tasks.arithmetic import Arithmetic
+
+CONFIG = Path("configs/diagnose.yaml")
 
 
-def job(*overrides):
-    return load_job(Diagnose, Path("configs/diagnose.yaml"), overrides)
+def job(*overrides: str) -> Diagnose:
+    return load_job(Diagnose, CONFIG, list(overrides))
 
 
-class _NoTune(Arithmetic):
-    """A task whose data leave nothing for a split."""
-
-    def prompts(self, split):
-        return [] if split == "tune" else super().prompts(split)
+@pytest.fixture
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raydistill.plan.capacity", lambda: {"CPU": 2.0, "GPU": 0.0})
 
 
-def test_a_split_without_prompts_is_one_line(monkeypatch):
-    monkeypatch.setattr(diagnosis_plan, "make_task", lambda config: _NoTune())
-    with pytest.raises(InputError, match=r"^task: the tune split has no prompts; .*evaluation\.split$"):
-        check(job())
-    assert check(job("evaluation.split=report", "evaluation.prompts=60")).prompts
+@pytest.mark.usefixtures("two_cpus")
+def test_parts_that_come_one_after_the_other_share_the_machine() -> None:
+    wide = job("rollout.cpus=2", "scorer.cpus=1")
+    pair = diagnosis_plan.check(wide)
+    assert sum(part.processes * part.cpus for part in diagnosis_plan.parts(wide, pair)) == 5
 
 
-def test_too_few_questions_for_a_split_are_one_line(tmp_path):
-    file = tmp_path / "few.jsonl"
-    file.write_text("".join(f'{{"question": "{n}+1?", "answer": "{n + 1}"}}\n' for n in range(5)))
-    with pytest.raises(InputError, match=r"task\.data\.tune: no prompt is left"):
-        check(job(f"task={{kind: maths, data: {{train: '{file}'}}}}"))
+@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.parametrize("too_much", ["rollout.cpus=2.5", "scorer.cpus=1.5"])
+def test_what_is_there_at_once_has_to_fit(too_much: str) -> None:
+    with pytest.raises(InputError, match="more actors than there is room for"):
+        diagnosis_plan.check(job(too_much))
 
 
-def test_a_student_after_distillation_is_checked_and_makes_a_pair_of_its_own():
-    pair = check(job("after.model=demo:proxy", "evaluation.prompts=60"))
-    assert [one.same_tokens for one in pair.students] == [True, False]
-    assert [facts.section for facts in pair.facts] == ["teacher", "student", "after"]
-    assert pair.after.prompts == pair.prompts
-    with pytest.raises(InputError, match=r"after\.model"):
-        check(job("after.model=demo:nobody"))
+def test_too_few_pairs_are_said_and_do_not_end_it() -> None:
+    (warning,) = [one for one in diagnosis_plan.check(job("evaluation.prompts=3")).warnings if "wrong_pairs" in one]
+    assert warning.startswith("wrong_pairs: 200, but 3 prompts of 4 samples have at most 12 pairs")
+    assert not any("wrong_pairs" in one for one in diagnosis_plan.check(job()).warnings)
 
 
-def test_gradients_need_room_in_the_process_that_holds_both_models():
-    pair = check(job("evaluation.prompts=60"))
-    (probed,), (plain,) = ([one for one in parts(each, pair) if one.name == "comparer"] for each in (job(), job("gradient_probe=null")))
-    assert probed.memory - plain.memory == 4 * pair.student.facts.parameters
+def test_a_split_without_prompts_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "one.jsonl"
+    data.write_text('{"question": "1+1=", "answer": "2"}\n')
+    with pytest.raises(InputError, match=r"task.*tune"):
+        diagnosis_plan.check(job(f"task={{kind: maths, data: {{train: {data}}}}}"))

@@ -148,7 +148,6 @@ def test_another_tokenizer_and_vllm(tmp_path) -> None:
     [
         (["--teacher", "demo:techer"], ["teacher.model", "demo:teacher"]),
         (["--student", "no/such/folder/here"], ["student.model"]),
-        (["evaluation.prompts=3"], ["wrong_pairs", "evaluation.teacher_samples"]),
         (["evaluation.prompts=0"], ["evaluation.prompts", "greater than or equal to 1"]),
         (["--after", "demo:pupil", "track.uri=null"], ["after.model", "demo:student"]),
         (["gradient_probe.batches=2"], ["gradient_probe.batches", "greater than or equal to 3"]),
