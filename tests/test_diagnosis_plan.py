@@ -10,6 +10,7 @@ from raydistill import diagnosis_plan
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.load import load_job
 from raydistill.errors import InputError
+from raydistill.tasks.arithmetic import Arithmetic
 
 CONFIG = Path("configs/diagnose.yaml")
 
@@ -43,8 +44,39 @@ def test_too_few_pairs_are_said_and_do_not_end_it() -> None:
     assert not any("wrong_pairs" in one for one in diagnosis_plan.check(job()).warnings)
 
 
-def test_a_split_without_prompts_is_refused(tmp_path: Path) -> None:
-    data = tmp_path / "one.jsonl"
-    data.write_text('{"question": "1+1=", "answer": "2"}\n')
-    with pytest.raises(InputError, match=r"task.*tune"):
-        diagnosis_plan.check(job(f"task={{kind: maths, data: {{train: {data}}}}}"))
+class _NoTune(Arithmetic):
+    """A task whose data leave nothing for a split."""
+
+    def prompts(self, split):
+        return [] if split == "tune" else super().prompts(split)
+
+
+def test_a_split_without_prompts_is_one_line(monkeypatch):
+    monkeypatch.setattr(diagnosis_plan, "make_task", lambda config: _NoTune())
+    with pytest.raises(InputError, match=r"^task: the tune split has no prompts; .*evaluation\.split$"):
+        diagnosis_plan.check(job())
+    assert diagnosis_plan.check(job("evaluation.split=report", "evaluation.prompts=60")).prompts
+
+
+def test_too_few_questions_for_a_split_are_one_line(tmp_path):
+    file = tmp_path / "few.jsonl"
+    file.write_text("".join(f'{{"question": "{n}+1?", "answer": "{n + 1}"}}\n' for n in range(5)))
+    with pytest.raises(InputError, match=r"task\.data\.tune: no prompt is left"):
+        diagnosis_plan.check(job(f"task={{kind: maths, data: {{train: '{file}'}}}}"))
+
+
+def test_a_student_after_distillation_is_checked_and_makes_a_pair_of_its_own():
+    pair = diagnosis_plan.check(job("after.model=demo:proxy", "evaluation.prompts=60"))
+    assert [one.same_tokens for one in pair.students] == [True, False]
+    assert [facts.section for facts in pair.facts] == ["teacher", "student", "after"]
+    assert pair.after.prompts == pair.prompts
+    with pytest.raises(InputError, match=r"after\.model"):
+        diagnosis_plan.check(job("after.model=demo:nobody"))
+
+
+def test_gradients_need_room_in_the_process_that_holds_both_models():
+    pair = diagnosis_plan.check(job("evaluation.prompts=60"))
+    (probed,), (plain,) = (
+        [one for one in diagnosis_plan.parts(each, pair) if one.name == "comparer"] for each in (job(), job("gradient_probe=null"))
+    )
+    assert probed.memory - plain.memory == 4 * pair.student.facts.parameters
