@@ -21,7 +21,17 @@ def _diagnosed(tmp_path: Path, teacher: Path, *more: str) -> dict:
     """The diagnosis of SmolLM2 beside `teacher`."""
     out = tmp_path / "run"
     models = [f"teacher.model={teacher}", f"student.model={real_model(SMOL)}", f"task.data.train={shared('data/gsm8k/train.jsonl')}"]
-    command = [sys.executable, "workflows/diagnose.py", "--config", "configs/diagnose-real.yaml", *models, *more, "--out", str(out)]
+    command = [
+        sys.executable,
+        "workflows/diagnose.py",
+        "--config",
+        "configs/diagnose-real.yaml",
+        *models,
+        *more,
+        "track.uri=null",
+        "--out",
+        str(out),
+    ]
     took = watched(command, tmp_path / "stderr.log")
     found = json.loads((out / "diagnosis.json").read_text())
     print(f"{teacher.name}: {took}; {found['seconds']}")
