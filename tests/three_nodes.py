@@ -90,7 +90,7 @@ def landed(folder: Path) -> dict[str, str]:
     pool = RolloutPool(EngineSpec("transformers", model.model, max_model_len=64), workers=1, num_cpus=0.5)
     learner = LearnerGroup(LearnerSpec(model=model.model, lr=1e-3, kl_coef=0.1, kl_estimator="k3"), num_cpus=0.5)
     scorer = start_scorer(ScorerSpec(model.model), num_cpus=0.5)
-    shadow = start_shadow(ShadowSpec(model.model, "plain", "{prompt}", tokenizer.eos_token_id, 1e-3, 2, 1), num_cpus=0.5, num_gpus=0)
+    shadow = start_shadow(ShadowSpec(model.model, "plain", "{prompt}", "", tokenizer.eos_token_id, 1e-3, 2, 1), num_cpus=0.5, num_gpus=0)
     found: dict[str, str] = {}
 
     def note(name: str, find: Any) -> None:

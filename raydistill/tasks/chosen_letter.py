@@ -9,7 +9,8 @@ What counts, in this order; of several of one kind the last:
 
 A letter is a word of its own. Bare letters are capitals; in brackets, boxes and after `####` small ones count too. After "answer is",
 a bare A or I that a word follows is taken for an article or a pronoun ("the answer is A dog"), unless a reason follows ("A because"),
-and "B or C" and "A, B" choose nothing. A letter that stands for no option is an answer all the same, a wrong one.
+and "B or C" and "A, B" choose nothing. A letter that stands for no option is an answer all the same, a wrong one. But for the
+beginning, only the last READ characters are looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+
+from raydistill.tasks.prompt import READ
 
 # Every repetition is bounded: a completion may be of any length and made to be slow.
 _OPEN = r"[\s*_$\"'`]{0,6}"
@@ -54,13 +57,14 @@ class Chosen:
 
 def chosen_letter(completion: str) -> Chosen | None:
     """The option that a completion chooses, by the rules above; None where it has no such letter."""
-    if marked := _last(_MARKED, completion):
-        return _chosen(marked, {"hash": "hash", "boxed": "boxed"}.get(marked.lastgroup or "", "stated"), 0)
+    before = max(0, len(completion) - READ)
+    if marked := _last(_MARKED, completion[before:]):
+        return _chosen(marked, {"hash": "hash", "boxed": "boxed"}.get(marked.lastgroup or "", "stated"), before)
     start = len(completion) - len(completion.lstrip())
     if leading := _LEADING.match(completion[start : start + 32]):
         return _chosen(leading, "letter", start)
-    line = _last(_LINE, completion)
-    return _chosen(line, "letter", 0) if line else None
+    line = _last(_LINE, completion[before:])
+    return _chosen(line, "letter", before) if line else None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

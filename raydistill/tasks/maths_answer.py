@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from raydistill.tasks.answers import boxes
+from raydistill.tasks.prompt import READ
 
 MARK = "####"
-READ = 2**14
-"""Characters at the end of a completion that are read. An answer stands at the end, and math-verify's patterns take a time that grows
-with the square of the length."""
 
 _UNIT_NAMES = """
 mm millimeter millimetre, cm centimeter centimetre, m meter metre, km kilometer kilometre, in inch inche, ft foot feet, yd yard, mi mile,

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Split = Literal["train", "tune", "report"]
+READ = 2**14
+"""Characters at the end of a completion in which an answer is looked for: it stands at the end, and patterns, above all math-verify's, take
+a time that grows with the square of the length."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from raydistill.tasks.maths import Maths
-from raydistill.tasks.maths_answer import READ, final_answer
-from raydistill.tasks.prompt import Prompt
+from raydistill.tasks.maths_answer import final_answer
+from raydistill.tasks.prompt import READ, Prompt
 from raydistill.tasks.verifier import Outcome, Verifier
 
 PROMPT = Prompt(id="p", text="", answer="18", gold="")

@@ -144,3 +144,12 @@ def test_long_completions_take_no_longer_for_being_adversarial(part: str) -> Non
     start = time.process_time()
     chosen_letter(text)
     assert time.process_time() - start < 4
+
+
+def test_beyond_its_beginning_only_the_end_of_a_long_completion_is_read() -> None:
+    long = "so " * 10_000
+    found = chosen_letter(f"{long}the answer is (C).")
+    assert found is not None
+    assert (found.letter, f"{long}the answer is (C)."[found.place]) == ("C", "C")
+    assert chosen_letter(f"The answer is (C). {long}") is None
+    assert getattr(chosen_letter(f"C. {long}"), "letter", None) == "C"
