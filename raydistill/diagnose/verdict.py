@@ -76,8 +76,12 @@ def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
 
 
 def _against_tail_noise(traps: Json) -> str:
-    curve = [(row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"]]
-    enough, kept = next((k, value / curve[-1][1]) for k, value in curve if value >= (1 - _LITTLE_BEYOND) * curve[-1][1])
+    *curve, whole = ((row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"])
+    shares = [(k, value / whole[1]) for k, value in curve]
+    enough, kept = next(((k, share) for k, share in shares if share >= 1 - _LITTLE_BEYOND), (None, None))
+    if enough is None:
+        most = "" if not shares else f": KL@{shares[-1][0]} is {shares[-1][1]:.3f} of it"
+        return f"No measured k below the vocabulary holds {1 - _LITTLE_BEYOND:.0%} of the KL{most}; no method.top_k of `kd` can be advised."
     advice = f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
     losses = {row["k"]: row for row in traps["tail_noise"].get("losses", [])}
     if enough not in losses:

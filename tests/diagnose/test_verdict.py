@@ -96,6 +96,14 @@ def test_the_top_k_is_advised_with_what_it_would_see_without_a_bucket():
     assert any("method.top_k=50" in one and "renormalised over the top 50 the KL would be 0.123" in one for one in verdict(found))
 
 
+def test_a_whole_vocabulary_is_never_advised():
+    found = diagnosis(noise=0.9)
+    found["traps"]["tail_noise"]["curve"]["forward"] = [{"k": k} | figure(value) for k, value in ((1, 0.1), (1000, 0.1), (151669, 1.0))]
+    (said,) = [one for one in verdict(found) if "`kd`" in one]
+    assert said.startswith("No measured k below the vocabulary holds 95% of the KL: KL@1000 is 0.100 of it")
+    assert "151669" not in said
+
+
 def test_a_student_after_distillation_has_a_verdict_and_what_surely_changed():
     found = diagnosis(gap=0.3)
     changes = {
