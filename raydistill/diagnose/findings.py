@@ -141,7 +141,7 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
         return not_measured("no completion has an answer")
     wrong = confidence_when_wrong(answers_BG)
     return {
-        "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(flat), (0, 1)),
+        "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(answers_BG), (0, 1)),
         "confidence_when_wrong": figure(wrong, "probability", None, (0, 1)) if wrong else not_measured("no answer is wrong"),
         "answers": len(flat),
         "bins": [asdict(one) for one in reliability(flat)],
@@ -159,8 +159,9 @@ def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
     if not found:
         return not_measured(f"no prompt has two answers among {samples} completions")
     answers = [one.as_answer for one in found]
+    by_prompt = [[one] for one in answers]
     return {
-        "calibration_error": figure(calibration_error([[one] for one in answers]), "probability", noise_floor(answers), (0, 1)),
+        "calibration_error": figure(calibration_error(by_prompt), "probability", noise_floor(by_prompt), (0, 1)),
         "majority_share": figure(mean_estimate([one.confidence for one in answers]), "probability", None, (0, 1)),
         "majority_right": figure(mean_estimate([float(one.right) for one in answers]), "share right", None, (0, 1)),
         "entropy": figure(mean_estimate([one.entropy for one in found]), "nats a prompt", 0.0, KL_BOUNDS),
