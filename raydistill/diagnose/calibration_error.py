@@ -114,6 +114,14 @@ def _groups(answers_BG: Sequence[Sequence[Answer]]) -> tuple[np.ndarray, int]:
     return group_N, len(numbers)
 
 
+def overconfidence(answers_BG: Sequence[Sequence[Answer]]) -> Estimate:
+    """Mean confidence minus share right, from -1 to 1, clustered by prompt: above 0 a model is surer than it may be.
+
+    Unlike the error it has a sign, and is 0 also where too sure and too unsure answers balance. Raises ValueError without an answer.
+    """
+    return ratio_estimate([sum(a.confidence - a.right for a in row) for row in answers_BG], [len(row) for row in answers_BG])
+
+
 def confidence_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> Estimate | None:
     """Mean confidence of the wrong answers, clustered by prompt; None where all are right."""
     sums, counts = _wrong(answers_BG)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, reliability
+from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, overconfidence, reliability
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.degradation import compression_ratio, distinct_share, is_invalid_utf8, repeated_share
 from raydistill.diagnose.gradient_noise import spread, variance_ratio
@@ -142,6 +142,7 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
     wrong = confidence_when_wrong(answers_BG)
     return {
         "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(answers_BG), (0, 1)),
+        "overconfidence": figure(overconfidence(answers_BG), "confidence - share right", 0.0, (-1, 1)),
         "confidence_when_wrong": figure(wrong, "probability", None, (0, 1)) if wrong else not_measured("no answer is wrong"),
         "answers": len(flat),
         "bins": [asdict(one) for one in reliability(flat)],

@@ -114,14 +114,20 @@ def _about_wrong_traces(gap: Json) -> Iterator[str]:
 def _about_symptoms(symptoms: Json) -> Iterator[str]:
     calibration = symptoms["overconfident_hallucination"]
     if _surely(calibration) > (calibration.get("reference") or 0) + _BY["overconfident_hallucination"]:
-        wrong = figure_in_words(calibration["student"]["confidence_when_wrong"])
+        student, floor = calibration["student"], calibration["reference"]
+        wrong = figure_in_words(student["confidence_when_wrong"])
         yield (
-            f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
-            f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
+            f"{_sign_of_confidence(student['overconfidence'])}, by {figure_in_words(student['overconfidence'])}: calibration error "
+            f"{figure_in_words(calibration)}, where noise alone gives {floor:.3f}; mean confidence on wrong answers {wrong}."
         )
     yield from _about_recovery(symptoms["self_correction_collapse"])
     if _surely(symptoms["local_decoding_degradation"]) > _BY["local_decoding_degradation"]:
         yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."
+
+
+def _sign_of_confidence(overconfidence: Json) -> str:
+    low, high = overconfidence["ci95"] or (0.0, 0.0)
+    return "It is overconfident" if low > 0 else "It is underconfident" if high < 0 else "Its confidence is off, not surely to one side"
 
 
 def _about_the_student_after(after: Json) -> Iterator[str]:

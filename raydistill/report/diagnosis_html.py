@@ -201,6 +201,7 @@ def _overconfidence(found: Json) -> Section:
             rows.append((f"{name}: calibration error", one))
             continue
         rows.append((f"{name}: calibration error", one["calibration_error"]))
+        rows.append((f"{name}: overconfidence, mean confidence - share right", one["overconfidence"]))
         rows.append((f"{name}: mean confidence on wrong answers", one["confidence_when_wrong"]))
     bins = [found[name].get("bins", []) for name in ("student", "teacher")]
     picture = markup(reliability_svg(*bins)) if any(bins) else None

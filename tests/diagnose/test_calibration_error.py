@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, reliability
+from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, overconfidence, reliability
 
 answers = st.builds(Answer, st.floats(0, 1), st.booleans())
 
@@ -29,6 +29,7 @@ def test_is_that_of_a_loop(rows):
     if flat:
         assert calibration_error([flat]).mean == pytest.approx(brute_force(flat), abs=1e-12)
     error = calibration_error(rows).mean
+    assert abs(overconfidence(rows).mean) <= error + 1e-12  # the bins' gaps can only balance
     assert -1e-12 <= error <= 1
     whole = [answer for row in rows for answer in row]
     assert error == pytest.approx(calibration_error([whole]).mean, abs=1e-12)  # however answers lie in prompts

@@ -74,6 +74,20 @@ def test_overconfidence_of_a_student_without_answers_is_not_measured():
     assert found["teacher"]["calibration_error"]["value"] == 0
 
 
+def test_overconfidence_has_a_sign_where_the_calibration_error_has_none():
+    too_sure = [[Answer(0.9, at % 2 == 0)] * 2 for at in range(40)]
+    unsure = [[Answer(0.2, at % 2 == 0)] * 2 for at in range(40)]
+    found = findings.overconfident_hallucination(too_sure, unsure)
+    student, teacher = found["student"]["overconfidence"], found["teacher"]["overconfidence"]
+    assert (student["value"], teacher["value"]) == (pytest.approx(0.4), pytest.approx(-0.3))
+    assert student["ci95"][0] > 0 > teacher["ci95"][1]
+    assert (student["n"], student["reference"]) == (40, 0.0)
+    # answers of one prompt that always agree tell no more than one
+    assert student["ci95"] == pytest.approx(
+        findings.overconfident_hallucination([r[:1] for r in too_sure], unsure)["student"]["overconfidence"]["ci95"]
+    )
+
+
 def test_degradation_compares_as_many_completions_of_each():
     teacher = sampled([[("a b c d e", True), ("f g", True)], [("x y z", True), ("\ufffd", False)]])
     student = sampled([[("a a a a a a", True)], [("x y z", True)]])

@@ -10,7 +10,7 @@ def figure(value, low=None, unit="u", **more):
 NOTHING = {"not measured": "the tokenizers differ"}
 
 
-def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0, recovery=0.9):
+def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0, recovery=0.9, sure=(0.1, 0.2)):
     curve = [{"k": k} | figure(value) for k, value in ((1, 0.2), (20, 0.94), (50, 0.97), (39000, 1.0))]
     return {
         "traps": {
@@ -19,7 +19,10 @@ def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=
             "gap": figure(gap, on_student=figure(0.4), wrong_trace_preference=figure(rate, wrong_traces="own")),
         },
         "symptoms": {
-            "overconfident_hallucination": figure(error, student={"confidence_when_wrong": figure(0.9)}) | {"reference": 0.02},
+            "overconfident_hallucination": figure(
+                error, student={"confidence_when_wrong": figure(0.9), "overconfidence": figure(sure[1], sure[0])}
+            )
+            | {"reference": 0.02},
             "self_correction_collapse": {"student": {"recovery": figure(recovery)}, "teacher": {"recovery": figure(0.95, low=0.9)}},
             "local_decoding_degradation": figure(repeats),
         },
@@ -66,6 +69,18 @@ def test_symptoms_are_named_only_where_they_are():
     assert "calibration error 0.300" in said
     assert "0.900" in said
     assert "repeats itself" in said
+
+
+@pytest.mark.parametrize(
+    ("sure", "said"),
+    [
+        ((0.1, 0.2), "It is overconfident, by 0.200 [0.100, 0.200] u: calibration error 0.300"),
+        ((-0.2, -0.1), "It is underconfident, by -0.100 [-0.200, -0.100] u: calibration error 0.300"),
+        ((-0.1, 0.1), "Its confidence is off, not surely to one side, by 0.100 [-0.100, 0.100] u: calibration error 0.300"),
+    ],
+)
+def test_a_calibration_error_has_the_sign_of_the_overconfidence(sure, said):
+    assert any(sentence.startswith(said) for sentence in verdict(diagnosis(error=0.3, sure=sure)))
 
 
 def test_a_recovery_surely_below_the_teachers_is_named():

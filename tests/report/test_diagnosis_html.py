@@ -77,6 +77,11 @@ def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
     assert page == diagnosis_html(found, "config: {}")
 
 
+def test_overconfidence_is_shown_of_both():
+    page = diagnosis_html(diagnosis(), "")
+    assert all(f"{name}: overconfidence" in page for name in ("student", "teacher"))
+
+
 def test_the_tail_is_shown_token_by_token():
     page = diagnosis_html(diagnosis(), "")
     assert "&lt;&amp;&gt;" in page  # the token <&>
