@@ -44,8 +44,8 @@ def paired_rate(rivals: Sequence[Rivals]) -> Estimate:
 def auc(rivals: Sequence[Rivals]) -> Estimate:
     """Probability that a wrong trace of any prompt scores above a right one of any prompt (Mann and Whitney); a tie counts half.
 
-    The interval clusters by prompt: DeLong's components summed within prompts (Obuchowski 1997). Raises ValueError without a wrong
-    and a right trace.
+    Prompts with wrong traces alone, or right ones alone, count too. The interval clusters by prompt: DeLong's components summed within
+    prompts (Obuchowski 1997). Raises ValueError without a wrong and a right trace.
     """
     wrong_W = np.array([score for one in rivals for score in one.wrong])
     right_R = np.array([score for one in rivals for score in one.right])

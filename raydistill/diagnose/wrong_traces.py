@@ -37,13 +37,13 @@ class WrongTraces:
         return [(place, text) for place, (wrong, right) in enumerate(rows) for text in (*wrong, *right)]
 
     def rivals(self, per_byte: Sequence[float]) -> list[Rivals]:
-        """With one model's scores of `texts()`, in order; prompts that have no pair are left out."""
+        """With one model's scores of `texts()`, in order; prompts without a trace are left out, those with one kind alone not."""
         scores = iter(per_byte)
         rows = [
             Rivals(tuple(next(scores) for _ in wrong), tuple(next(scores) for _ in right), self.source == "corrupted")
             for wrong, right in zip(self.wrong_BG, self.right_BG, strict=True)
         ]
-        return [one for one in rows if one.wrong and one.right]
+        return [one for one in rows if one.wrong or one.right]
 
 
 NO_WRONG_TRACES = WrongTraces("own", 0, (), ())
