@@ -10,7 +10,7 @@ from raydistill.diagnose import findings
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.hands import Hands
 from raydistill.diagnose.sampled import Sampled
-from raydistill.diagnose.wrong_traces import NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
+from raydistill.diagnose.wrong_traces import FEWEST_PROMPTS, NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair
 
 
@@ -39,10 +39,11 @@ def _preference(job: Diagnose, wrong: WrongTraces, student: Sequence[float], tea
         return not_measured(findings.NOT_RIGHT_OR_WRONG)
     if wrong.pairs < job.wrong_pairs:
         return not_measured(
-            f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
-            f"where wrong_pairs asks for {job.wrong_pairs}"
+            f"{wrong.own_pairs} pairs of the teacher's own wrong traces of {wrong.own_prompts} prompts and {wrong.pairs} with a corrupted "
+            f"step, where wrong_pairs asks for {job.wrong_pairs}, and own ones of {FEWEST_PROMPTS} prompts"
         )
-    return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs)
+    own = {"own": {"pairs": wrong.own_pairs, "prompts": wrong.own_prompts}}
+    return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs) | own
 
 
 def _texts(sampled: Sampled) -> list[Text]:

@@ -10,6 +10,9 @@ from typing import Literal
 from raydistill.diagnose.preference import Rivals, corrupt_step
 from raydistill.diagnose.sampled import Sampled
 
+FEWEST_PROMPTS = 10
+"""Prompts with a pair below which the teacher's own do not do: many pairs of few prompts hang together."""
+
 Text = tuple[int, str]
 """A prompt's place and a completion of it."""
 
@@ -22,6 +25,8 @@ class WrongTraces:
     """`own`: each wrong trace of the teacher meets each right one of its prompt; `corrupted`: a right one meets itself, corrupted."""
     own_pairs: int
     """Pairs of the teacher's own, whether there were enough or not."""
+    own_prompts: int
+    """Prompts that they are of."""
     wrong_BG: tuple[tuple[str, ...], ...]
     right_BG: tuple[tuple[str, ...], ...]
 
@@ -46,18 +51,19 @@ class WrongTraces:
         return [one for one in rows if one.wrong or one.right]
 
 
-NO_WRONG_TRACES = WrongTraces("own", 0, (), ())
+NO_WRONG_TRACES = WrongTraces("own", 0, 0, (), ())
 """Where a task has none."""
 
 
 def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:
-    """The teacher's own where its prompts have `wanted` pairs, else corrupted ones. Truncated completions are left out."""
+    """The teacher's own where `wanted` pairs of FEWEST_PROMPTS prompts are, else corrupted ones. Truncated completions are left out."""
     own = _own(teacher)
-    pairs = sum(len(wrong) * len(right) for wrong, right in own)
-    if pairs >= wanted:
-        return WrongTraces("own", pairs, tuple(w for w, _ in own), tuple(r for _, r in own))
+    pairs_B = [len(wrong) * len(right) for wrong, right in own]
+    pairs, prompts = sum(pairs_B), sum(map(bool, pairs_B))
+    if pairs >= wanted and prompts >= FEWEST_PROMPTS:
+        return WrongTraces("own", pairs, prompts, tuple(w for w, _ in own), tuple(r for _, r in own))
     rows = [_corrupted(right, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
-    return WrongTraces("corrupted", pairs, tuple(w for w, _ in rows), tuple(r for _, r in rows))
+    return WrongTraces("corrupted", pairs, prompts, tuple(w for w, _ in rows), tuple(r for _, r in rows))
 
 
 def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:

@@ -187,7 +187,9 @@ def _gap(found: Json) -> Section:
     for name in ("student", "teacher"):
         rows.append((f"{name}: wrong above right, same prompt", preference[name]["paired_rate"]))
         rows.append((f"{name}: AUC, any prompt", preference[name]["auc"]))
-    return "Trap: the gap", f"{explained} Wrong traces: {source}, {preference['pairs']} pairs.", rows, None, ""
+    own = preference["own"]
+    counted = f"{preference['pairs']} pairs; the teacher's own are {own['pairs']}, of {own['prompts']} prompts."
+    return "Trap: the gap", f"{explained} Wrong traces: {source}, {counted}", rows, None, ""
 
 
 def _overconfidence(found: Json) -> Section:
