@@ -16,7 +16,7 @@ from raydistill.diagnosis_plan import Pair
 
 def gap(job: Diagnose, pair: Pair, hands: Hands, teacher: Sampled, student: Sampled) -> Json:
     """The gap both ways, with wrong-trace preference."""
-    wrong = NO_WRONG_TRACES if is_graded(job.task) else wrong_traces(teacher, job.wrong_pairs, job.seed)
+    wrong = NO_WRONG_TRACES if is_graded(job.task) else wrong_traces(teacher, job.task.kind, job.wrong_pairs, job.seed)
     texts = [_texts(teacher), _texts(student), wrong.texts()]
     by_teacher, by_student = _scores(pair, hands, texts)
     (own, others), (back, own_back) = ([_rows(s[at], texts[at], len(teacher.prompts)) for s in (by_teacher, by_student)] for at in (0, 1))

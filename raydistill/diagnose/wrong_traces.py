@@ -55,14 +55,14 @@ NO_WRONG_TRACES = WrongTraces("own", 0, 0, (), ())
 """Where a task has none."""
 
 
-def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:
+def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int) -> WrongTraces:
     """The teacher's own where `wanted` pairs of FEWEST_PROMPTS prompts are, else corrupted ones. Truncated completions are left out."""
     own = _own(teacher)
     pairs_B = [len(wrong) * len(right) for wrong, right in own]
     pairs, prompts = sum(pairs_B), sum(map(bool, pairs_B))
     if pairs >= wanted and prompts >= FEWEST_PROMPTS:
         return WrongTraces("own", pairs, prompts, tuple(w for w, _ in own), tuple(r for _, r in own))
-    rows = [_corrupted(right, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
+    rows = [_corrupted(right, task, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
     return WrongTraces("corrupted", pairs, prompts, tuple(w for w, _ in rows), tuple(r for _, r in rows))
 
 
@@ -75,6 +75,6 @@ def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     return [(tuple(wrong), tuple(right)) for wrong, right in found]
 
 
-def _corrupted(right: Sequence[str], rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, rng)) is not None]
+def _corrupted(right: Sequence[str], task: str, rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, task, rng)) is not None]
     return tuple(wrong for wrong, _ in both), tuple(text for _, text in both)
