@@ -171,7 +171,10 @@ def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
 
 
 def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
-    """Student minus teacher of the share of repeated n-grams, paired by prompt; and the rest for both, over as many completions of each."""
+    """Student minus teacher of the share of repeated n-grams, paired by prompt; and the rest for both.
+
+    Shares of completions are over all; what depends on how many there are, over as many completions of each model.
+    """
     samples = min(len(row) for sampled in (student, teacher) for row in sampled.completions_BG)
     own, other = (
         [sum(repeated_share(one.text) for one in row) / len(row) for row in sampled.completions_BG] for sampled in (student, teacher)
@@ -181,8 +184,9 @@ def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
 
 
 def _degradation(sampled: Sampled, samples: int) -> Json:
-    rows = [row[:samples] for row in sampled.completions_BG]
-    texts = [one.text for row in rows for one in row]
+    """`samples` of each prompt for the figures of the whole set."""
+    rows = sampled.completions_BG
+    texts = [one.text for row in rows for one in row[:samples]]
     by_completion = {
         "repeated": [[repeated_share(one.text) for one in row] for row in rows],
         "truncated": [[float(one.truncated) for one in row] for row in rows],

@@ -94,5 +94,13 @@ def test_degradation_compares_as_many_completions_of_each():
     found = findings.local_decoding_degradation(student, teacher)
     assert found["value"] == pytest.approx((1 - 1 / 3) / 2)
     assert found["student"]["distinct"]["n"] == found["teacher"]["distinct"]["n"] == 2
-    assert found["teacher"]["invalid_utf8"]["value"] == 0
+    assert found["teacher"]["invalid_utf8"]["value"] == 0.25  # shares are of all completions
     assert found["student"]["truncated"]["value"] == 0
+
+
+def test_the_headline_of_degradation_is_the_difference_of_its_parts():
+    teacher = sampled([[("a b c d e", True), ("f g f g f g f g", True)], [("x y z", True), ("h h h h h h", False)]])
+    student = sampled([[("a a a a a a", True)], [("x y z", True)]])
+    found = findings.local_decoding_degradation(student, teacher)
+    assert found["value"] == pytest.approx(found["student"]["repeated"]["value"] - found["teacher"]["repeated"]["value"])
+    assert found["teacher"]["repeated"]["value"] == pytest.approx((3 / 5 + 2 / 3) / 4)
