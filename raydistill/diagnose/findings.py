@@ -190,7 +190,7 @@ def _degradation(sampled: Sampled, samples: int) -> Json:
     by_completion = {
         "repeated": [[repeated_share(one.text) for one in row] for row in rows],
         "truncated": [[float(one.truncated) for one in row] for row in rows],
-        "invalid_utf8": [[float(is_invalid_utf8(one.text)) for one in row] for row in rows],
+        "invalid_utf8": [[float(is_invalid_utf8(one.text, one.truncated)) for one in row] for row in rows],
     }
     shares = {
         name: figure(mean_estimate([sum(v) / len(v) for v in values]), "share", 0.0, (0, 1)) for name, values in by_completion.items()

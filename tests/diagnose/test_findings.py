@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from raydistill.diagnose import findings
 from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.preference import Rivals
-from tests.diagnose.samples import sampled
+from tests.diagnose.samples import completion, sampled
 
 KS = (1, 10, 50, 100, 200)
 
@@ -96,6 +98,14 @@ def test_degradation_compares_as_many_completions_of_each():
     assert found["student"]["distinct"]["n"] == found["teacher"]["distinct"]["n"] == 2
     assert found["teacher"]["invalid_utf8"]["value"] == 0.25  # shares are of all completions
     assert found["student"]["truncated"]["value"] == 0
+
+
+def test_a_completion_cut_within_a_character_is_only_truncated():
+    both = sampled([[("\ufffd", True)], [("b", True)]])
+    cut = replace(both, completions_BG=((completion("\ufffd", [2], [-0.1], truncated=True),), both.completions_BG[1]))
+    found = findings.local_decoding_degradation(cut, both)
+    assert [found[name]["invalid_utf8"]["value"] for name in ("student", "teacher")] == [0, 0.5]
+    assert found["student"]["truncated"]["value"] == 0.5
 
 
 def test_the_headline_of_degradation_is_the_difference_of_its_parts():
