@@ -36,6 +36,12 @@ def figure(estimate: Estimate, unit: str, reference: float | None = None, within
     return {"value": estimate.mean, "unit": unit, "ci95": bounds, "n": estimate.n, "reference": reference}
 
 
+def without_interval(value: float | None, unit: str, n: int, why: str, reference: float | None = None) -> Json:
+    """`why` says why it has no value, where it has none."""
+    found = {"value": value, "unit": unit, "ci95": None, "n": n, "reference": reference}
+    return found | {"undefined": why} if value is None else found
+
+
 def score(sampled: Sampled, unit: str = "share right") -> Json:
     """Share of right completions; their mean reward where the task is graded, as `unit` says."""
     return figure(mean_estimate([sum(row) / len(row) for row in sampled.right_BG]), unit, None, (0, 1))
@@ -67,7 +73,7 @@ def _share(rows: Rows, ks: Sequence[int], k: int, direction: str) -> Json:
     kept, whole = [[_sums(row, direction, at) for row in rows] for at in (place, len(ks) - 1)]
     kl = sum(whole) / max(1, sum(one.tokens for row in rows for one in row))
     if kl < NO_KL:
-        return {"value": None, "unit": "share of the KL", "ci95": None, "n": len(rows), "reference": 0.0}
+        return without_interval(None, "share of the KL", len(rows), "the KL is about 0", 0.0)
     beyond = [b - a for a, b in zip(kept, whole, strict=True)]
     found = figure(ratio_estimate(beyond, whole), "share of the KL", 0.0, (0, 1))
     return found | {"value": share_beyond(sum(kept), sum(whole))}
@@ -99,7 +105,7 @@ def _spread(norms: Sequence[float]) -> Json:
     return {
         "mean": figure(found.mean, "length of the gradient", 0.0, KL_BOUNDS),
         "variance": {"value": found.variance, "unit": "squared length", "ci95": None, "n": n},
-        "variation": {"value": found.variation, "unit": "deviation / mean", "ci95": None, "n": n},
+        "variation": without_interval(found.variation, "deviation / mean", n, "all gradients are 0"),
         "norms": list(norms),
     }
 
@@ -195,8 +201,10 @@ def _degradation(sampled: Sampled, samples: int) -> Json:
     shares = {
         name: figure(mean_estimate([sum(v) / len(v) for v in values]), "share", 0.0, (0, 1)) for name, values in by_completion.items()
     }
-    whole = {"distinct": (distinct_share(texts), "share"), "compression_ratio": (compression_ratio(texts), "ratio")}
-    return shares | {name: {"value": value, "unit": unit, "ci95": None, "n": len(texts)} for name, (value, unit) in whole.items()}
+    return shares | {
+        "distinct": without_interval(distinct_share(texts), "share", len(texts), "no completion has two words"),
+        "compression_ratio": without_interval(compression_ratio(texts), "ratio", len(texts), "there is no text"),
+    }
 
 
 # --- sums over traces

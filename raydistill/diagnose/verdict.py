@@ -47,11 +47,11 @@ def verdict(diagnosis: Json) -> list[str]:
 
 
 def figure_in_words(figure: Json) -> str:
-    """`0.123 [0.100, 0.146] nats a byte`, or why it was not measured."""
+    """`0.123 [0.100, 0.146] nats a byte`, or why it was not measured or has no value."""
     if "not measured" in figure:
         return f"not measured: {figure['not measured']}"
     if figure["value"] is None:
-        return "undefined: the KL is about 0"
+        return f"undefined: {figure['undefined']}"
     bounds = "" if figure["ci95"] is None else f" [{', '.join(map(_number, figure['ci95']))}]"
     return f"{_number(figure['value'])}{bounds} {figure['unit']}"
 

@@ -6,6 +6,7 @@ from raydistill.diagnose import findings
 from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.preference import Rivals
+from raydistill.diagnose.verdict import figure_in_words
 from tests.diagnose.samples import completion, sampled
 
 KS = (1, 10, 50, 100, 200)
@@ -38,7 +39,8 @@ def test_a_small_vocabulary_is_told_by_k_10():
 
 def test_where_the_kl_is_about_0_shares_and_ratio_have_no_value():
     rows = [[trace(10, 1e-9)], [trace(10, 1e-9)]]
-    assert findings.tail_noise(rows, KS)["value"] is None
+    noise = findings.tail_noise(rows, KS)
+    assert (noise["value"], figure_in_words(noise)) == (None, "undefined: the KL is about 0")
     found = findings.off_policy_instability(rows, rows, 2)
     assert "about 0" in found["not measured"]
     assert found["teacher_prefixes"]["value"] < 1e-6
@@ -106,6 +108,15 @@ def test_a_completion_cut_within_a_character_is_only_truncated():
     found = findings.local_decoding_degradation(cut, both)
     assert [found[name]["invalid_utf8"]["value"] for name in ("student", "teacher")] == [0, 0.5]
     assert found["student"]["truncated"]["value"] == 0.5
+
+
+def test_figures_of_no_text_say_why_they_have_no_value():
+    empty = sampled([[("", True)]])
+    own = findings.local_decoding_degradation(empty, empty)["student"]
+    assert figure_in_words(own["distinct"]) == "undefined: no completion has two words"
+    assert figure_in_words(own["compression_ratio"]) == "undefined: there is no text"
+    still = findings.gradient_noise([0.0] * 3, [0.0] * 3)["teacher_prefixes"]["variation"]
+    assert figure_in_words(still) == "undefined: all gradients are 0"
 
 
 def test_the_headline_of_degradation_is_the_difference_of_its_parts():

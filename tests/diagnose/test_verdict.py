@@ -141,4 +141,4 @@ def test_figures_in_words():
     assert figure_in_words(figure(0.5, 0.25)) == "0.500 [0.250, 0.500] u"
     assert figure_in_words(figure(0.5) | {"ci95": None}) == "0.500 u"
     assert figure_in_words(NOTHING) == "not measured: the tokenizers differ"
-    assert "about 0" in figure_in_words(figure(0.0) | {"value": None})
+    assert figure_in_words(figure(0.0) | {"value": None, "undefined": "no text"}) == "undefined: no text"
