@@ -13,7 +13,7 @@ from raydistill.diagnose.gradient_noise import spread, variance_ratio
 from raydistill.diagnose.preference import Rivals, auc, paired_rate
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_consistency import votes
-from raydistill.diagnose.tail_noise import NO_KL, SHARES, share_beyond
+from raydistill.diagnose.tail_noise import NO_KL, SHARES
 from raydistill.evaluate.intervals import Estimate, mean_estimate, paired_difference
 from raydistill.evaluate.ratios import ratio_estimate, ratio_of_ratios
 
@@ -68,15 +68,14 @@ def tail_noise(rows: Rows, ks: Sequence[int]) -> Json:
 
 
 def _share(rows: Rows, ks: Sequence[int], k: int, direction: str) -> Json:
-    """Share of the KL beyond k, null where the KL is about 0."""
+    """Share of the KL beyond k, 1 - KL@k / KL, from 0 (the top k tell all) to 1; null where the KL is below NO_KL a token."""
     place = ks.index(k) if k in ks else len(ks) - 1
     kept, whole = [[_sums(row, direction, at) for row in rows] for at in (place, len(ks) - 1)]
-    kl = sum(whole) / max(1, sum(one.tokens for row in rows for one in row))
-    if kl < NO_KL:
+    if sum(whole) < NO_KL * max(1, sum(map(_tokens, rows))):
         return without_interval(None, "share of the KL", len(rows), "the KL is about 0", 0.0)
     beyond = [b - a for a, b in zip(kept, whole, strict=True)]
     found = figure(ratio_estimate(beyond, whole), "share of the KL", 0.0, (0, 1))
-    return found | {"value": share_beyond(sum(kept), sum(whole))}
+    return found | {"value": min(1.0, max(0.0, found["value"]))}
 
 
 def off_policy_instability(on_teacher: Rows, on_student: Rows, bin_width: int) -> Json:

@@ -30,6 +30,17 @@ def test_the_share_beyond_k_is_over_all_tokens():
     assert found["curve"]["forward"][-1]["value"] == pytest.approx(4 / 25)
 
 
+def test_whether_a_share_is_told_depends_on_the_kl_a_token():
+    for tokens, told in ((100, True), (10_000, False)):  # 1e-3 nats are 1e-5 a token, and 1e-7
+        value = findings.tail_noise([[trace(tokens, 1e-3, at_50=5e-4)]] * 2, KS)["value"]
+        assert value == (pytest.approx(0.5) if told else None)
+
+
+def test_rounding_does_not_leave_a_share_below_0():
+    rows = [[trace(10, 1.0, at_50=1.0 + 1e-12)]] * 2
+    assert findings.tail_noise(rows, KS)["value"] == 0
+
+
 def test_a_small_vocabulary_is_told_by_k_10():
     rows = [[TraceDivergence(4, (0.1, 0.5, 1.0), (0.1, 0.5, 1.0), (0.0,) * BINS, (0,) * BINS)]] * 2
     found = findings.tail_noise(rows, (1, 10, 39))
