@@ -45,8 +45,8 @@ class Diagnose(Job):
     evaluation: DiagnoseEvaluation = DiagnoseEvaluation()
     """Prompts, and completions of each by the teacher and by the student."""
     wrong_pairs: PositiveInt = 200
-    """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
-    traces are corrupted."""
+    """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, or of fewer
+    than 10 prompts, steps of right traces are corrupted."""
     gradient_probe: GradientProbeConfig | None = GradientProbeConfig()
     """Gradients to measure where the models have one tokenizer; null for none."""
     max_new_tokens: PositiveInt = 32

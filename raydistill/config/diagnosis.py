@@ -13,5 +13,5 @@ class DiagnosisConfig(Strict):
     samples: PositiveInt = 4
     """Completions of each prompt, at temperature 1, by teacher and student."""
     wrong_pairs: PositiveInt = 200
-    """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, steps of right
-    traces are corrupted."""
+    """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, or of fewer
+    than 10 prompts, steps of right traces are corrupted."""

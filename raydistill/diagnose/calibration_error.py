@@ -6,13 +6,21 @@ Axes: B, prompts; G, answers of a prompt; N, all answers.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
 
 from raydistill.evaluate.intervals import Estimate
 from raydistill.evaluate.ratios import difference_of_ratios, ratio_estimate
 
 BINS = 10
+_DRAWS, _OUTCOMES = 200, 1_000_000
+"""Draws of all answers for the noise floor; more where answers are few, until so many outcomes were drawn."""
+_BLOCK = 2**20
+"""Outcomes held at once."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,8 @@ class Answer:
     confidence: float
     """Probability of the answer's tokens given the prompt and the trace before them."""
     right: bool
+    text: str = ""
+    """What was answered: answers of a prompt with one text are right or wrong together."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,41 @@ def _excess(answers_BG: Sequence[Sequence[Answer]], bins: int) -> tuple[list[flo
     return excess, [len(row) for row in answers_BG]
 
 
-def noise_floor(answers_N: Sequence[Answer], bins: int = BINS) -> float:
-    """What the error would come to if every answer were right with just the probability of its confidence, by the normal approximation.
+def noise_floor(answers_BG: Sequence[Sequence[Answer]], bins: int = BINS) -> float:
+    """What the error would come to on average if every answer were right with just the probability of its confidence, by simulation.
 
-    A bin's gap is then about normal with the variance sum c (1 - c) / n^2, whose mean size is sqrt(2 / pi) of its deviation.
+    Answers of a prompt with one text share a uniform number, each right where it is below its confidence; all others are independent.
+    The same answers give the same floor. Raises ValueError without an answer.
     """
-    variances = [0.0] * bins
-    for answer in answers_N:
-        variances[_bin(answer, bins)] += answer.confidence * (1 - answer.confidence)
-    return sum(math.sqrt(2 / math.pi * max(0.0, variance)) for variance in variances) / len(answers_N)
+    flat = [answer for row in answers_BG for answer in row]
+    if not flat:
+        raise ValueError("no answer has no noise floor")
+    sure_N = np.array([answer.confidence for answer in flat])
+    place_N = np.array([_bin(answer, bins) for answer in flat])
+    held_NK = (place_N[:, None] == np.unique(place_N)).astype(float)
+    group_N, groups = _groups(answers_BG)
+    draws, step = max(_DRAWS, _OUTCOMES // len(flat)), max(1, _BLOCK // len(flat))
+    rng = np.random.default_rng(0)
+    total = 0.0
+    for start in range(0, draws, step):
+        uniform_DN = rng.random((min(step, draws - start), groups))[:, group_N]
+        total += float(np.abs((sure_N - (uniform_DN < sure_N)) @ held_NK).sum())
+    return total / draws / len(flat)
+
+
+def _groups(answers_BG: Sequence[Sequence[Answer]]) -> tuple[np.ndarray, int]:
+    """For each answer the number of those of its prompt and text, (N,), and how many such groups there are."""
+    numbers: defaultdict[tuple[int, str], int] = defaultdict(count().__next__)
+    group_N = np.array([numbers[place, answer.text] for place, row in enumerate(answers_BG) for answer in row])
+    return group_N, len(numbers)
+
+
+def overconfidence(answers_BG: Sequence[Sequence[Answer]]) -> Estimate:
+    """Mean confidence minus share right, from -1 to 1, clustered by prompt: above 0 a model is surer than it may be.
+
+    Unlike the error it has a sign, and is 0 also where too sure and too unsure answers balance. Raises ValueError without an answer.
+    """
+    return ratio_estimate([sum(a.confidence - a.right for a in row) for row in answers_BG], [len(row) for row in answers_BG])
 
 
 def confidence_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> Estimate | None:

@@ -6,6 +6,7 @@ import math
 
 from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.sampled import Sampled
+from raydistill.diagnose.self_consistency import answer_text
 from raydistill.rollout.completion import Completion
 from raydistill.students.align import token_places
 from raydistill.students.spelling import Spelling
@@ -16,8 +17,8 @@ def answers(sampled: Sampled, task: str, spelling: Spelling) -> list[list[Answer
     """By prompt, the answers of completions that have one; a truncated completion, or one with a special token inside, has none."""
     rows = []
     for completions, rights in zip(sampled.completions_BG, sampled.right_BG, strict=True):
-        found = [(confidence(one, task, spelling), right) for one, right in zip(completions, rights, strict=True)]
-        rows.append([Answer(sure, bool(right)) for sure, right in found if sure is not None])
+        found = [(confidence(one, task, spelling), right, answer_text(one, task)) for one, right in zip(completions, rights, strict=True)]
+        rows.append([Answer(sure, bool(right), text or "") for sure, right, text in found if sure is not None])
     return rows
 
 

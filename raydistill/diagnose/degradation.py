@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+_CUT = re.compile("\ufffd{1,3}\\Z")
 REPEATED, DISTINCT = 4, 2
 """n of the n-grams that are counted as repeated (seq-rep-4, Welleck et al. 2020) and as distinct (distinct-2, Li et al. 2016)."""
 
@@ -37,9 +38,12 @@ def compression_ratio(texts: Sequence[str]) -> float | None:
     return len(data) / len(zlib.compress(data, 9)) if data else None
 
 
-def is_invalid_utf8(text: str) -> bool:
-    """Whether decoding met bytes that are no UTF-8: it writes U+FFFD for them."""
-    return "\ufffd" in text
+def is_invalid_utf8(text: str, truncated: bool = False) -> bool:
+    """Whether decoding met bytes that are no UTF-8: it writes U+FFFD for them.
+
+    What was cut off may end within a character, of which up to three bytes are left: decoders write one sign for these or one for each.
+    """
+    return "\ufffd" in (_CUT.sub("", text) if truncated else text)
 
 
 def _grams(text: str, n: int) -> list[tuple[str, ...]]:

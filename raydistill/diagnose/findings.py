@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, reliability
+from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, overconfidence, reliability
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.degradation import compression_ratio, distinct_share, is_invalid_utf8, repeated_share
 from raydistill.diagnose.gradient_noise import spread, variance_ratio
 from raydistill.diagnose.preference import Rivals, auc, paired_rate
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_consistency import votes
-from raydistill.diagnose.tail_noise import NO_KL, SHARES, share_beyond
+from raydistill.diagnose.tail_noise import NO_KL, SHARES
 from raydistill.evaluate.intervals import Estimate, mean_estimate, paired_difference
 from raydistill.evaluate.ratios import ratio_estimate, ratio_of_ratios
 
@@ -34,6 +34,12 @@ def figure(estimate: Estimate, unit: str, reference: float | None = None, within
     low, high = within or (float("-inf"), float("inf"))
     bounds = None if estimate.ci95 is None else [min(high, max(low, bound)) for bound in estimate.ci95]
     return {"value": estimate.mean, "unit": unit, "ci95": bounds, "n": estimate.n, "reference": reference}
+
+
+def without_interval(value: float | None, unit: str, n: int, why: str, reference: float | None = None) -> Json:
+    """`why` says why it has no value, where it has none."""
+    found = {"value": value, "unit": unit, "ci95": None, "n": n, "reference": reference}
+    return found | {"undefined": why} if value is None else found
 
 
 def score(sampled: Sampled, unit: str = "share right") -> Json:
@@ -62,15 +68,14 @@ def tail_noise(rows: Rows, ks: Sequence[int]) -> Json:
 
 
 def _share(rows: Rows, ks: Sequence[int], k: int, direction: str) -> Json:
-    """Share of the KL beyond k, null where the KL is about 0."""
+    """Share of the KL beyond k, 1 - KL@k / KL, from 0 (the top k tell all) to 1; null where the KL is below NO_KL a token."""
     place = ks.index(k) if k in ks else len(ks) - 1
     kept, whole = [[_sums(row, direction, at) for row in rows] for at in (place, len(ks) - 1)]
-    kl = sum(whole) / max(1, sum(one.tokens for row in rows for one in row))
-    if kl < NO_KL:
-        return {"value": None, "unit": "share of the KL", "ci95": None, "n": len(rows), "reference": 0.0}
+    if sum(whole) < NO_KL * max(1, sum(map(_tokens, rows))):
+        return without_interval(None, "share of the KL", len(rows), "the KL is about 0", 0.0)
     beyond = [b - a for a, b in zip(kept, whole, strict=True)]
     found = figure(ratio_estimate(beyond, whole), "share of the KL", 0.0, (0, 1))
-    return found | {"value": share_beyond(sum(kept), sum(whole))}
+    return found | {"value": min(1.0, max(0.0, found["value"]))}
 
 
 def off_policy_instability(on_teacher: Rows, on_student: Rows, bin_width: int) -> Json:
@@ -99,7 +104,7 @@ def _spread(norms: Sequence[float]) -> Json:
     return {
         "mean": figure(found.mean, "length of the gradient", 0.0, KL_BOUNDS),
         "variance": {"value": found.variance, "unit": "squared length", "ci95": None, "n": n},
-        "variation": {"value": found.variation, "unit": "deviation / mean", "ci95": None, "n": n},
+        "variation": without_interval(found.variation, "deviation / mean", n, "all gradients are 0"),
         "norms": list(norms),
     }
 
@@ -141,7 +146,8 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
         return not_measured("no completion has an answer")
     wrong = confidence_when_wrong(answers_BG)
     return {
-        "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(flat), (0, 1)),
+        "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(answers_BG), (0, 1)),
+        "overconfidence": figure(overconfidence(answers_BG), "confidence - share right", 0.0, (-1, 1)),
         "confidence_when_wrong": figure(wrong, "probability", None, (0, 1)) if wrong else not_measured("no answer is wrong"),
         "answers": len(flat),
         "bins": [asdict(one) for one in reliability(flat)],
@@ -159,8 +165,9 @@ def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
     if not found:
         return not_measured(f"no prompt has two answers among {samples} completions")
     answers = [one.as_answer for one in found]
+    by_prompt = [[one] for one in answers]
     return {
-        "calibration_error": figure(calibration_error([[one] for one in answers]), "probability", noise_floor(answers), (0, 1)),
+        "calibration_error": figure(calibration_error(by_prompt), "probability", noise_floor(by_prompt), (0, 1)),
         "majority_share": figure(mean_estimate([one.confidence for one in answers]), "probability", None, (0, 1)),
         "majority_right": figure(mean_estimate([float(one.right) for one in answers]), "share right", None, (0, 1)),
         "entropy": figure(mean_estimate([one.entropy for one in found]), "nats a prompt", 0.0, KL_BOUNDS),
@@ -169,7 +176,10 @@ def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
 
 
 def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
-    """Student minus teacher of the share of repeated n-grams, paired by prompt; and the rest for both, over as many completions of each."""
+    """Student minus teacher of the share of repeated n-grams, paired by prompt; and the rest for both.
+
+    Shares of completions are over all; what depends on how many there are, over as many completions of each model.
+    """
     samples = min(len(row) for sampled in (student, teacher) for row in sampled.completions_BG)
     own, other = (
         [sum(repeated_share(one.text) for one in row) / len(row) for row in sampled.completions_BG] for sampled in (student, teacher)
@@ -179,18 +189,21 @@ def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
 
 
 def _degradation(sampled: Sampled, samples: int) -> Json:
-    rows = [row[:samples] for row in sampled.completions_BG]
-    texts = [one.text for row in rows for one in row]
+    """`samples` of each prompt for the figures of the whole set."""
+    rows = sampled.completions_BG
+    texts = [one.text for row in rows for one in row[:samples]]
     by_completion = {
         "repeated": [[repeated_share(one.text) for one in row] for row in rows],
         "truncated": [[float(one.truncated) for one in row] for row in rows],
-        "invalid_utf8": [[float(is_invalid_utf8(one.text)) for one in row] for row in rows],
+        "invalid_utf8": [[float(is_invalid_utf8(one.text, one.truncated)) for one in row] for row in rows],
     }
     shares = {
         name: figure(mean_estimate([sum(v) / len(v) for v in values]), "share", 0.0, (0, 1)) for name, values in by_completion.items()
     }
-    whole = {"distinct": (distinct_share(texts), "share"), "compression_ratio": (compression_ratio(texts), "ratio")}
-    return shares | {name: {"value": value, "unit": unit, "ci95": None, "n": len(texts)} for name, (value, unit) in whole.items()}
+    return shares | {
+        "distinct": without_interval(distinct_share(texts), "share", len(texts), "no completion has two words"),
+        "compression_ratio": without_interval(compression_ratio(texts), "ratio", len(texts), "there is no text"),
+    }
 
 
 # --- sums over traces

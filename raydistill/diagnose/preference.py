@@ -11,8 +11,10 @@ import numpy as np
 
 from raydistill.evaluate.intervals import Estimate, mean_estimate
 
-_RESULT = re.compile(r"=\s*\$?\s*-?(\d+(?![\dx])|[a-j](?![A-Za-z]))(?:[.,]\d+)*")
-"""What a step comes to: a number or, where letters stand for digits, a letter after `=`; not a coefficient, or one taken back (`4x`)."""
+_RESULT = re.compile(r"=\s*\$?\s*-?(\d+(?![\dx]))(?:[.,]\d+)*")
+"""What a step comes to: a number after `=`; not a coefficient, or one taken back (`4x`)."""
+_RESULTS = {"arithmetic": re.compile(rf"{_RESULT.pattern}|=([a-j](?![A-Za-z]))")}
+"""Of tasks where a letter may stand for a digit: the cipher's."""
 _DIGITS, _LETTERS = "0123456789", "abcdefghij"
 
 
@@ -44,8 +46,8 @@ def paired_rate(rivals: Sequence[Rivals]) -> Estimate:
 def auc(rivals: Sequence[Rivals]) -> Estimate:
     """Probability that a wrong trace of any prompt scores above a right one of any prompt (Mann and Whitney); a tie counts half.
 
-    The interval clusters by prompt: DeLong's components summed within prompts (Obuchowski 1997). Raises ValueError without a wrong
-    and a right trace.
+    Prompts with wrong traces alone, or right ones alone, count too. The interval clusters by prompt: DeLong's components summed within
+    prompts (Obuchowski 1997). Raises ValueError without a wrong and a right trace.
     """
     wrong_W = np.array([score for one in rivals for score in one.wrong])
     right_R = np.array([score for one in rivals for score in one.right])
@@ -60,17 +62,18 @@ def auc(rivals: Sequence[Rivals]) -> Estimate:
     return mean_estimate([area + len(rivals) * one for one in moved])
 
 
-def corrupt_step(trace: str, rng: random.Random) -> tuple[str, int] | None:
+def corrupt_step(trace: str, task: str, rng: random.Random) -> tuple[str, int] | None:
     """The trace with the result of one step, chosen by `rng`, changed in one character, and the place where that result ends.
 
+    `task` is the kind of the task: a letter is a result only where it stands for a digit, in arithmetic; elsewhere results are numbers.
     Length and all else stay, and so does the answer at the end, unless the last result is the answer itself. None where no step has a
     result after `=`.
     """
-    results = list(_RESULT.finditer(trace))
+    results = list(_RESULTS.get(task, _RESULT).finditer(trace))
     if not results:
         return None
     found = rng.choice(results)
-    place = rng.randrange(*found.span(1))
+    place = rng.randrange(*found.span(found.lastindex or 0))
     symbols = _DIGITS if trace[place].isdecimal() else _LETTERS
     return trace[:place] + rng.choice([one for one in symbols if one != trace[place]]) + trace[place + 1 :], found.end()
 

@@ -64,13 +64,15 @@ def cut_traces(teacher: Sampled, task: str, seed: int) -> list[Cut]:
     gold = {place: one.gold for place, one in enumerate(teacher.prompts) if one.gold and not has_correction(task, one.gold)}
     sources: tuple[tuple[Source, dict[int, str]], ...] = (("own", own), ("gold", gold))
     cuts = [
-        _cut(place, source, text, random.Random(f"{seed}:{place}:{source}")) for source, texts in sources for place, text in texts.items()
+        _cut(place, source, text, task, random.Random(f"{seed}:{place}:{source}"))
+        for source, texts in sources
+        for place, text in texts.items()
     ]
     return [cut for cut in cuts if cut is not None]
 
 
-def _cut(place: int, source: Source, trace: str, rng: random.Random) -> Cut | None:
-    slip = corrupt_step(trace, rng)
+def _cut(place: int, source: Source, trace: str, task: str, rng: random.Random) -> Cut | None:
+    slip = corrupt_step(trace, task, rng)
     if slip is None:
         return None
     wrong, end = slip

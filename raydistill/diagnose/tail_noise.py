@@ -47,11 +47,6 @@ def kl_at_k(teacher_PV: Tensor, student_PV: Tensor, ks: Sequence[int]) -> tuple[
     return torch.stack(forward, -1).clamp_min(0), torch.stack(reverse, -1).clamp_min(0)
 
 
-def share_beyond(kl_k: float, kl: float) -> float | None:
-    """1 - KL@k / KL, from 0 (the top k tell all) to 1; None where the KL is about 0. Both in nats a token."""
-    return None if kl < NO_KL else min(1.0, max(0.0, 1 - kl_k / kl))
-
-
 def _top(own_PV: Tensor, order_PM: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the teacher's top M, (P, M), and of all that follows its top 0 to M, (P, M + 1).
 

@@ -10,13 +10,13 @@ from raydistill.diagnose import findings
 from raydistill.diagnose.findings import Json, not_measured
 from raydistill.diagnose.hands import Hands
 from raydistill.diagnose.sampled import Sampled
-from raydistill.diagnose.wrong_traces import NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
+from raydistill.diagnose.wrong_traces import FEWEST_PROMPTS, NO_WRONG_TRACES, Text, WrongTraces, wrong_traces
 from raydistill.diagnosis_plan import Pair
 
 
 def gap(job: Diagnose, pair: Pair, hands: Hands, teacher: Sampled, student: Sampled) -> Json:
     """The gap both ways, with wrong-trace preference."""
-    wrong = NO_WRONG_TRACES if is_graded(job.task) else wrong_traces(teacher, job.wrong_pairs, job.seed)
+    wrong = NO_WRONG_TRACES if is_graded(job.task) else wrong_traces(teacher, job.task.kind, job.wrong_pairs, job.seed)
     texts = [_texts(teacher), _texts(student), wrong.texts()]
     by_teacher, by_student = _scores(pair, hands, texts)
     (own, others), (back, own_back) = ([_rows(s[at], texts[at], len(teacher.prompts)) for s in (by_teacher, by_student)] for at in (0, 1))
@@ -39,10 +39,11 @@ def _preference(job: Diagnose, wrong: WrongTraces, student: Sequence[float], tea
         return not_measured(findings.NOT_RIGHT_OR_WRONG)
     if wrong.pairs < job.wrong_pairs:
         return not_measured(
-            f"{wrong.own_pairs} pairs of the teacher's own wrong traces and {wrong.pairs} with a corrupted step, "
-            f"where wrong_pairs asks for {job.wrong_pairs}"
+            f"{wrong.own_pairs} pairs of the teacher's own wrong traces of {wrong.own_prompts} prompts and {wrong.pairs} with a corrupted "
+            f"step, where wrong_pairs asks for {job.wrong_pairs}, and own ones of {FEWEST_PROMPTS} prompts"
         )
-    return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs)
+    own = {"own": {"pairs": wrong.own_pairs, "prompts": wrong.own_prompts}}
+    return findings.preference(wrong.rivals(student), wrong.rivals(teacher), wrong.source, wrong.pairs) | own
 
 
 def _texts(sampled: Sampled) -> list[Text]:

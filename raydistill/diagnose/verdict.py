@@ -47,11 +47,11 @@ def verdict(diagnosis: Json) -> list[str]:
 
 
 def figure_in_words(figure: Json) -> str:
-    """`0.123 [0.100, 0.146] nats a byte`, or why it was not measured."""
+    """`0.123 [0.100, 0.146] nats a byte`, or why it was not measured or has no value."""
     if "not measured" in figure:
         return f"not measured: {figure['not measured']}"
     if figure["value"] is None:
-        return "undefined: the KL is about 0"
+        return f"undefined: {figure['undefined']}"
     bounds = "" if figure["ci95"] is None else f" [{', '.join(map(_number, figure['ci95']))}]"
     return f"{_number(figure['value'])}{bounds} {figure['unit']}"
 
@@ -76,8 +76,12 @@ def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
 
 
 def _against_tail_noise(traps: Json) -> str:
-    curve = [(row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"]]
-    enough, kept = next((k, value / curve[-1][1]) for k, value in curve if value >= (1 - _LITTLE_BEYOND) * curve[-1][1])
+    *curve, whole = ((row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"])
+    shares = [(k, value / whole[1]) for k, value in curve]
+    enough, kept = next(((k, share) for k, share in shares if share >= 1 - _LITTLE_BEYOND), (None, None))
+    if enough is None:
+        most = "" if not shares else f": KL@{shares[-1][0]} is {shares[-1][1]:.3f} of it"
+        return f"No measured k below the vocabulary holds {1 - _LITTLE_BEYOND:.0%} of the KL{most}; no method.top_k of `kd` can be advised."
     advice = f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
     losses = {row["k"]: row for row in traps["tail_noise"].get("losses", [])}
     if enough not in losses:
@@ -110,14 +114,20 @@ def _about_wrong_traces(gap: Json) -> Iterator[str]:
 def _about_symptoms(symptoms: Json) -> Iterator[str]:
     calibration = symptoms["overconfident_hallucination"]
     if _surely(calibration) > (calibration.get("reference") or 0) + _BY["overconfident_hallucination"]:
-        wrong = figure_in_words(calibration["student"]["confidence_when_wrong"])
+        student, floor = calibration["student"], calibration["reference"]
+        wrong = figure_in_words(student["confidence_when_wrong"])
         yield (
-            f"Its confidence is off: calibration error {figure_in_words(calibration)}, where noise alone gives "
-            f"{calibration['reference']:.3f}; mean confidence on wrong answers {wrong}."
+            f"{_sign_of_confidence(student['overconfidence'])}, by {figure_in_words(student['overconfidence'])}: calibration error "
+            f"{figure_in_words(calibration)}, where noise alone gives {floor:.3f}; mean confidence on wrong answers {wrong}."
         )
     yield from _about_recovery(symptoms["self_correction_collapse"])
     if _surely(symptoms["local_decoding_degradation"]) > _BY["local_decoding_degradation"]:
         yield f"It repeats itself more than the teacher: {figure_in_words(symptoms['local_decoding_degradation'])}."
+
+
+def _sign_of_confidence(overconfidence: Json) -> str:
+    low, high = overconfidence["ci95"] or (0.0, 0.0)
+    return "It is overconfident" if low > 0 else "It is underconfident" if high < 0 else "Its confidence is off, not surely to one side"
 
 
 def _about_the_student_after(after: Json) -> Iterator[str]:

@@ -10,6 +10,9 @@ from typing import Literal
 from raydistill.diagnose.preference import Rivals, corrupt_step
 from raydistill.diagnose.sampled import Sampled
 
+FEWEST_PROMPTS = 10
+"""Prompts with a pair below which the teacher's own do not do: many pairs of few prompts hang together."""
+
 Text = tuple[int, str]
 """A prompt's place and a completion of it."""
 
@@ -22,6 +25,8 @@ class WrongTraces:
     """`own`: each wrong trace of the teacher meets each right one of its prompt; `corrupted`: a right one meets itself, corrupted."""
     own_pairs: int
     """Pairs of the teacher's own, whether there were enough or not."""
+    own_prompts: int
+    """Prompts that they are of."""
     wrong_BG: tuple[tuple[str, ...], ...]
     right_BG: tuple[tuple[str, ...], ...]
 
@@ -37,27 +42,28 @@ class WrongTraces:
         return [(place, text) for place, (wrong, right) in enumerate(rows) for text in (*wrong, *right)]
 
     def rivals(self, per_byte: Sequence[float]) -> list[Rivals]:
-        """With one model's scores of `texts()`, in order; prompts that have no pair are left out."""
+        """With one model's scores of `texts()`, in order; prompts without a trace are left out, those with one kind alone not."""
         scores = iter(per_byte)
         rows = [
             Rivals(tuple(next(scores) for _ in wrong), tuple(next(scores) for _ in right), self.source == "corrupted")
             for wrong, right in zip(self.wrong_BG, self.right_BG, strict=True)
         ]
-        return [one for one in rows if one.wrong and one.right]
+        return [one for one in rows if one.wrong or one.right]
 
 
-NO_WRONG_TRACES = WrongTraces("own", 0, (), ())
+NO_WRONG_TRACES = WrongTraces("own", 0, 0, (), ())
 """Where a task has none."""
 
 
-def wrong_traces(teacher: Sampled, wanted: int, seed: int) -> WrongTraces:
-    """The teacher's own where its prompts have `wanted` pairs, else corrupted ones. Truncated completions are left out."""
+def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int) -> WrongTraces:
+    """The teacher's own where `wanted` pairs of FEWEST_PROMPTS prompts are, else corrupted ones. Truncated completions are left out."""
     own = _own(teacher)
-    pairs = sum(len(wrong) * len(right) for wrong, right in own)
-    if pairs >= wanted:
-        return WrongTraces("own", pairs, tuple(w for w, _ in own), tuple(r for _, r in own))
-    rows = [_corrupted(right, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
-    return WrongTraces("corrupted", pairs, tuple(w for w, _ in rows), tuple(r for _, r in rows))
+    pairs_B = [len(wrong) * len(right) for wrong, right in own]
+    pairs, prompts = sum(pairs_B), sum(map(bool, pairs_B))
+    if pairs >= wanted and prompts >= FEWEST_PROMPTS:
+        return WrongTraces("own", pairs, prompts, tuple(w for w, _ in own), tuple(r for _, r in own))
+    rows = [_corrupted(right, task, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
+    return WrongTraces("corrupted", pairs, prompts, tuple(w for w, _ in rows), tuple(r for _, r in rows))
 
 
 def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -69,6 +75,6 @@ def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     return [(tuple(wrong), tuple(right)) for wrong, right in found]
 
 
-def _corrupted(right: Sequence[str], rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, rng)) is not None]
+def _corrupted(right: Sequence[str], task: str, rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, task, rng)) is not None]
     return tuple(wrong for wrong, _ in both), tuple(text for _, text in both)

@@ -38,7 +38,9 @@ def _figures(found: Sequence[Json]) -> dict[str, Json]:
 
 
 def headlines(found: Json) -> dict[str, Json]:
-    """The figures of a diagnosis.json that are compared: `{"value", "unit", "ci95", "n", "reference"}` or `{"not measured": why}` each."""
+    """The figures of a diagnosis.json that are compared: `{"value", "unit", "ci95", "n", "reference"}` or `{"not measured": why}` each.
+
+    A figure whose value is None has `undefined` too: why."""
     traps, symptoms = found["traps"], found["symptoms"]
     sure = symptoms["overconfident_hallucination"].get("student", symptoms["overconfident_hallucination"])
     collapse = symptoms["self_correction_collapse"]
@@ -106,4 +108,4 @@ def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]]:
 def _bare(figure: Json) -> Json:
     if "not measured" in figure:
         return {"not measured": figure["not measured"]}
-    return {name: figure[name] for name in ("value", "unit", "ci95", "n", "reference")}
+    return {name: figure[name] for name in ("value", "unit", "ci95", "n", "reference", "undefined") if name in figure}

@@ -187,7 +187,9 @@ def _gap(found: Json) -> Section:
     for name in ("student", "teacher"):
         rows.append((f"{name}: wrong above right, same prompt", preference[name]["paired_rate"]))
         rows.append((f"{name}: AUC, any prompt", preference[name]["auc"]))
-    return "Trap: the gap", f"{explained} Wrong traces: {source}, {preference['pairs']} pairs.", rows, None, ""
+    own = preference["own"]
+    counted = f"{preference['pairs']} pairs; the teacher's own are {own['pairs']}, of {own['prompts']} prompts."
+    return "Trap: the gap", f"{explained} Wrong traces: {source}, {counted}", rows, None, ""
 
 
 def _overconfidence(found: Json) -> Section:
@@ -201,6 +203,7 @@ def _overconfidence(found: Json) -> Section:
             rows.append((f"{name}: calibration error", one))
             continue
         rows.append((f"{name}: calibration error", one["calibration_error"]))
+        rows.append((f"{name}: overconfidence, mean confidence - share right", one["overconfidence"]))
         rows.append((f"{name}: mean confidence on wrong answers", one["confidence_when_wrong"]))
     bins = [found[name].get("bins", []) for name in ("student", "teacher")]
     picture = markup(reliability_svg(*bins)) if any(bins) else None

@@ -83,7 +83,7 @@ MACROS = """\
 {%- endmacro %}
 {% macro measured(one) -%}
 {% if "not measured" in one %}<td class="soft">not measured<small>{{ one["not measured"] }}</small></td>
-{%- elif one.value is none %}<td class="soft">undefined</td>
+{%- elif one.value is none %}<td class="soft">undefined{% if one.undefined is defined %}<small>{{ one.undefined }}</small>{% endif %}</td>
 {%- else %}<td>{{ one.value | number }}<small>{{ one.ci95 | interval }}</small></td>{% endif %}
 {%- endmacro %}
 {% macro kept_in_mind(title, claims, notes) -%}

@@ -8,7 +8,7 @@ from raydistill.tasks.chosen_letter import chosen_letter
 
 _MARKS = {"arithmetic": "#", "maths": "####"}
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)[{}]")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:,\d+)*(?:\.\d+)?")
 
 
 def answer_span(task: str, text: str) -> tuple[int, int] | None:

@@ -35,3 +35,14 @@ def test_compression_ratio():
 def test_invalid_utf8_is_what_decoding_writes():
     assert is_invalid_utf8(b"caf\xc3".decode(errors="replace"))
     assert not is_invalid_utf8("café 日本")
+
+
+@pytest.mark.parametrize("character", ["é", "日", "😀"])
+def test_a_character_that_was_cut_is_truncated_and_no_invalid_utf8(character):
+    for kept in range(1, len(character.encode())):
+        text = (b"so " + character.encode()[:kept]).decode(errors="replace")
+        assert is_invalid_utf8(text)
+        assert not is_invalid_utf8(text, truncated=True)
+        assert not is_invalid_utf8("so " + kept * "\ufffd", truncated=True)  # a sign for each byte
+        assert is_invalid_utf8("\ufffd" + text, truncated=True)
+    assert is_invalid_utf8(4 * "\ufffd", truncated=True)

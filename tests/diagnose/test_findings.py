@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from raydistill.diagnose import findings
 from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.preference import Rivals
-from tests.diagnose.samples import sampled
+from raydistill.diagnose.verdict import figure_in_words
+from tests.diagnose.samples import completion, sampled
 
 KS = (1, 10, 50, 100, 200)
 
@@ -27,6 +30,17 @@ def test_the_share_beyond_k_is_over_all_tokens():
     assert found["curve"]["forward"][-1]["value"] == pytest.approx(4 / 25)
 
 
+def test_whether_a_share_is_told_depends_on_the_kl_a_token():
+    for tokens, told in ((100, True), (10_000, False)):  # 1e-3 nats are 1e-5 a token, and 1e-7
+        value = findings.tail_noise([[trace(tokens, 1e-3, at_50=5e-4)]] * 2, KS)["value"]
+        assert value == (pytest.approx(0.5) if told else None)
+
+
+def test_rounding_does_not_leave_a_share_below_0():
+    rows = [[trace(10, 1.0, at_50=1.0 + 1e-12)]] * 2
+    assert findings.tail_noise(rows, KS)["value"] == 0
+
+
 def test_a_small_vocabulary_is_told_by_k_10():
     rows = [[TraceDivergence(4, (0.1, 0.5, 1.0), (0.1, 0.5, 1.0), (0.0,) * BINS, (0,) * BINS)]] * 2
     found = findings.tail_noise(rows, (1, 10, 39))
@@ -36,7 +50,8 @@ def test_a_small_vocabulary_is_told_by_k_10():
 
 def test_where_the_kl_is_about_0_shares_and_ratio_have_no_value():
     rows = [[trace(10, 1e-9)], [trace(10, 1e-9)]]
-    assert findings.tail_noise(rows, KS)["value"] is None
+    noise = findings.tail_noise(rows, KS)
+    assert (noise["value"], figure_in_words(noise)) == (None, "undefined: the KL is about 0")
     found = findings.off_policy_instability(rows, rows, 2)
     assert "about 0" in found["not measured"]
     assert found["teacher_prefixes"]["value"] < 1e-6
@@ -74,11 +89,50 @@ def test_overconfidence_of_a_student_without_answers_is_not_measured():
     assert found["teacher"]["calibration_error"]["value"] == 0
 
 
+def test_overconfidence_has_a_sign_where_the_calibration_error_has_none():
+    too_sure = [[Answer(0.9, at % 2 == 0)] * 2 for at in range(40)]
+    unsure = [[Answer(0.2, at % 2 == 0)] * 2 for at in range(40)]
+    found = findings.overconfident_hallucination(too_sure, unsure)
+    student, teacher = found["student"]["overconfidence"], found["teacher"]["overconfidence"]
+    assert (student["value"], teacher["value"]) == (pytest.approx(0.4), pytest.approx(-0.3))
+    assert student["ci95"][0] > 0 > teacher["ci95"][1]
+    assert (student["n"], student["reference"]) == (40, 0.0)
+    # answers of one prompt that always agree tell no more than one
+    assert student["ci95"] == pytest.approx(
+        findings.overconfident_hallucination([r[:1] for r in too_sure], unsure)["student"]["overconfidence"]["ci95"]
+    )
+
+
 def test_degradation_compares_as_many_completions_of_each():
     teacher = sampled([[("a b c d e", True), ("f g", True)], [("x y z", True), ("\ufffd", False)]])
     student = sampled([[("a a a a a a", True)], [("x y z", True)]])
     found = findings.local_decoding_degradation(student, teacher)
     assert found["value"] == pytest.approx((1 - 1 / 3) / 2)
     assert found["student"]["distinct"]["n"] == found["teacher"]["distinct"]["n"] == 2
-    assert found["teacher"]["invalid_utf8"]["value"] == 0
+    assert found["teacher"]["invalid_utf8"]["value"] == 0.25  # shares are of all completions
     assert found["student"]["truncated"]["value"] == 0
+
+
+def test_a_completion_cut_within_a_character_is_only_truncated():
+    both = sampled([[("\ufffd", True)], [("b", True)]])
+    cut = replace(both, completions_BG=((completion("\ufffd", [2], [-0.1], truncated=True),), both.completions_BG[1]))
+    found = findings.local_decoding_degradation(cut, both)
+    assert [found[name]["invalid_utf8"]["value"] for name in ("student", "teacher")] == [0, 0.5]
+    assert found["student"]["truncated"]["value"] == 0.5
+
+
+def test_figures_of_no_text_say_why_they_have_no_value():
+    empty = sampled([[("", True)]])
+    own = findings.local_decoding_degradation(empty, empty)["student"]
+    assert figure_in_words(own["distinct"]) == "undefined: no completion has two words"
+    assert figure_in_words(own["compression_ratio"]) == "undefined: there is no text"
+    still = findings.gradient_noise([0.0] * 3, [0.0] * 3)["teacher_prefixes"]["variation"]
+    assert figure_in_words(still) == "undefined: all gradients are 0"
+
+
+def test_the_headline_of_degradation_is_the_difference_of_its_parts():
+    teacher = sampled([[("a b c d e", True), ("f g f g f g f g", True)], [("x y z", True), ("h h h h h h", False)]])
+    student = sampled([[("a a a a a a", True)], [("x y z", True)]])
+    found = findings.local_decoding_degradation(student, teacher)
+    assert found["value"] == pytest.approx(found["student"]["repeated"]["value"] - found["teacher"]["repeated"]["value"])
+    assert found["teacher"]["repeated"]["value"] == pytest.approx((3 / 5 + 2 / 3) / 4)

@@ -10,7 +10,9 @@ from raydistill.diagnose.preference import Rivals, auc, corrupt_step, paired_rat
 from raydistill.tasks.arithmetic import Arithmetic, trace
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=4).map(tuple)
-rivals = st.lists(st.tuples(scores, scores), min_size=2, max_size=6)
+some = scores | st.just(())
+"""A prompt may have wrong traces alone, or right ones alone."""
+rivals = st.lists(st.tuples(some, some), min_size=2, max_size=6).filter(lambda rows: all(map(any, zip(*rows, strict=True))))
 
 
 @settings(max_examples=80, deadline=None)
@@ -48,27 +50,39 @@ def test_a_corrupted_trace_meets_only_its_original():
 def test_a_corrupted_step_is_one_character_and_not_the_answer(style, seed):
     prompt = Arithmetic().prompts("tune")[seed]
     right = trace(prompt.text, style, random.Random(seed))
-    wrong, end = corrupt_step(right, random.Random(seed))
+    wrong, end = corrupt_step(right, "arithmetic", random.Random(seed))
     changed = [place for place, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
     assert len(changed) == 1
     assert right[changed[0] - 1] == "="
     assert end == changed[0] + 1
     assert Arithmetic().verify(prompt, wrong)
-    assert (wrong, end) == corrupt_step(right, random.Random(seed))
+    assert (wrong, end) == corrupt_step(right, "arithmetic", random.Random(seed))
 
 
 def test_a_trace_without_a_step_cannot_be_corrupted():
-    assert corrupt_step("The answer is 4.", random.Random(0)) is None
-    assert corrupt_step("so x = big", random.Random(0)) is None
+    assert corrupt_step("The answer is 4.", "maths", random.Random(0)) is None
+    assert corrupt_step("so x = big", "arithmetic", random.Random(0)) is None
 
 
 def test_a_number_stays_one():
-    wrong, end = corrupt_step("2 * 24 = 48 clips", random.Random(0))
+    wrong, end = corrupt_step("2 * 24 = 48 clips", "maths", random.Random(0))
     assert wrong[:end].split(" = ")[1].isdecimal()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_taken_back_is_no_step(seed):
-    wrong, end = corrupt_step("7+5=4x7+5=2;2-9=3;#3", random.Random(seed))
+    wrong, end = corrupt_step("7+5=4x7+5=2;2-9=3;#3", "arithmetic", random.Random(seed))
     assert wrong.startswith("7+5=4x7+5=")
     assert end in (11, 17)
+
+
+@pytest.mark.parametrize("text", ["The answer = a nice number", "so f = g, and x = b", "P(B) = c"])
+def test_a_letter_is_a_result_only_of_the_cipher(text):
+    assert corrupt_step(text, "maths", random.Random(0)) is None
+    assert corrupt_step("Di+h=a;#3", "arithmetic", random.Random(0)) is not None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_are_the_results_beside_letters(seed):
+    wrong, end = corrupt_step("a = b, so 2 * 3 = 6 = c", "maths", random.Random(seed))
+    assert (wrong[:18], wrong[19:], end) == ("a = b, so 2 * 3 = ", " = c", 19)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from raydistill.diagnose.tail_noise import kl_at_k, share_beyond, sizes
+from raydistill.diagnose.tail_noise import kl_at_k, sizes
 
 
 def logprobs(seed, positions=3, vocabulary=12, scale=3.0):
@@ -53,11 +53,6 @@ def test_a_token_that_cannot_come_counts_nothing():
     student_PV = torch.tensor([[0.25, 0.25, 0.5]], dtype=torch.float64).log()
     forward_PK, _ = kl_at_k(teacher_PV, student_PV, (1, 2, 3))
     assert forward_PK[0, 1:].tolist() == pytest.approx([np.log(2)] * 2)
-
-
-def test_share_beyond():
-    assert share_beyond(0.75, 1.0) == 0.25
-    assert share_beyond(0.0, 1e-9) is None
 
 
 def test_sizes_end_at_the_vocabulary():

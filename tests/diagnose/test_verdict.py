@@ -10,7 +10,7 @@ def figure(value, low=None, unit="u", **more):
 NOTHING = {"not measured": "the tokenizers differ"}
 
 
-def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0, recovery=0.9):
+def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=0.0, recovery=0.9, sure=(0.1, 0.2)):
     curve = [{"k": k} | figure(value) for k, value in ((1, 0.2), (20, 0.94), (50, 0.97), (39000, 1.0))]
     return {
         "traps": {
@@ -19,7 +19,10 @@ def diagnosis(noise=0.0, instability=1.0, gap=0.0, rate=0.5, error=0.0, repeats=
             "gap": figure(gap, on_student=figure(0.4), wrong_trace_preference=figure(rate, wrong_traces="own")),
         },
         "symptoms": {
-            "overconfident_hallucination": figure(error, student={"confidence_when_wrong": figure(0.9)}) | {"reference": 0.02},
+            "overconfident_hallucination": figure(
+                error, student={"confidence_when_wrong": figure(0.9), "overconfidence": figure(sure[1], sure[0])}
+            )
+            | {"reference": 0.02},
             "self_correction_collapse": {"student": {"recovery": figure(recovery)}, "teacher": {"recovery": figure(0.95, low=0.9)}},
             "local_decoding_degradation": figure(repeats),
         },
@@ -68,6 +71,18 @@ def test_symptoms_are_named_only_where_they_are():
     assert "repeats itself" in said
 
 
+@pytest.mark.parametrize(
+    ("sure", "said"),
+    [
+        ((0.1, 0.2), "It is overconfident, by 0.200 [0.100, 0.200] u: calibration error 0.300"),
+        ((-0.2, -0.1), "It is underconfident, by -0.100 [-0.200, -0.100] u: calibration error 0.300"),
+        ((-0.1, 0.1), "Its confidence is off, not surely to one side, by 0.100 [-0.100, 0.100] u: calibration error 0.300"),
+    ],
+)
+def test_a_calibration_error_has_the_sign_of_the_overconfidence(sure, said):
+    assert any(sentence.startswith(said) for sentence in verdict(diagnosis(error=0.3, sure=sure)))
+
+
 def test_a_recovery_surely_below_the_teachers_is_named():
     (said,) = [sentence for sentence in verdict(diagnosis(recovery=0.6)) if "wrong step" in sentence]
     assert said.endswith("than the teacher: 0.600 [0.600, 0.600] u against 0.950 [0.900, 0.950] u.")
@@ -96,6 +111,14 @@ def test_the_top_k_is_advised_with_what_it_would_see_without_a_bucket():
     assert any("method.top_k=50" in one and "renormalised over the top 50 the KL would be 0.123" in one for one in verdict(found))
 
 
+def test_a_whole_vocabulary_is_never_advised():
+    found = diagnosis(noise=0.9)
+    found["traps"]["tail_noise"]["curve"]["forward"] = [{"k": k} | figure(value) for k, value in ((1, 0.1), (1000, 0.1), (151669, 1.0))]
+    (said,) = [one for one in verdict(found) if "`kd`" in one]
+    assert said.startswith("No measured k below the vocabulary holds 95% of the KL: KL@1000 is 0.100 of it")
+    assert "151669" not in said
+
+
 def test_a_student_after_distillation_has_a_verdict_and_what_surely_changed():
     found = diagnosis(gap=0.3)
     changes = {
@@ -118,4 +141,4 @@ def test_figures_in_words():
     assert figure_in_words(figure(0.5, 0.25)) == "0.500 [0.250, 0.500] u"
     assert figure_in_words(figure(0.5) | {"ci95": None}) == "0.500 u"
     assert figure_in_words(NOTHING) == "not measured: the tokenizers differ"
-    assert "about 0" in figure_in_words(figure(0.0) | {"value": None})
+    assert figure_in_words(figure(0.0) | {"value": None, "undefined": "no text"}) == "undefined: no text"

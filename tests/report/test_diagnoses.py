@@ -100,6 +100,16 @@ def test_every_headline_is_there_in_its_bare_form() -> None:
     assert set(found["self_correction_collapse"]) == {"not measured"}
 
 
+def test_a_headline_without_a_value_keeps_its_reason() -> None:
+    from dataclasses import replace
+
+    found = diagnosed(0.3)
+    found["traps"]["tail_noise"] |= {"value": None, "ci95": None, "undefined": "the KL is about 0"}
+    assert headlines(found)["tail_noise"]["undefined"] == "the KL is about 0"
+    facts = replace(some_facts(-1.0), diagnoses=(PairFacts("base", (found,), (found,)), *pairs(0.3, 0.6)[1:]))
+    assert "undefined<small>the KL is about 0</small>" in run_html(report_card(facts), facts, {seed: [] for seed in facts.run.seeds})
+
+
 def test_overconfidence_that_was_not_measured_has_no_confidence_either() -> None:
     found = diagnosed(0.3)
     found["symptoms"]["overconfident_hallucination"] = {"not measured": "no answers"}

@@ -51,7 +51,11 @@ def diagnosis(same_tokens=True):
             "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2) | {"gradient_norm": gradient}
             if same_tokens
             else different,
-            "gap": findings.gap(gap, gap, findings.preference(rivals, rivals, "corrupted", 2) if same_tokens else different),
+            "gap": findings.gap(
+                gap,
+                gap,
+                findings.preference(rivals, rivals, "corrupted", 2) | {"own": {"pairs": 7, "prompts": 1}} if same_tokens else different,
+            ),
         },
         "symptoms": {
             "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1])
@@ -75,6 +79,16 @@ def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
         name in page for name in ("tail noise", "off-policy instability", "the gap", "overconfident", "self-correction", "degradation")
     )
     assert page == diagnosis_html(found, "config: {}")
+
+
+def test_how_many_wrong_traces_the_teacher_has_is_told():
+    page = diagnosis_html(diagnosis(), "")
+    assert "right traces with one corrupted step, 2 pairs; the teacher&#39;s own are 7, of 1 prompts." in page
+
+
+def test_overconfidence_is_shown_of_both():
+    page = diagnosis_html(diagnosis(), "")
+    assert all(f"{name}: overconfidence" in page for name in ("student", "teacher"))
 
 
 def test_the_tail_is_shown_token_by_token():
