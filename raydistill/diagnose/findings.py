@@ -226,7 +226,7 @@ def _per_token(rows: Rows, direction: str, place: int) -> Estimate:
 
 
 def _by_place(rows: Rows, bin_width: int) -> list[Json]:
-    """KL a token by place in the completion; bins without a token are left out, and the last one holds all that follows."""
+    """KL a token by place in the completion; bins without a token are left out."""
     found = []
     for place in range(BINS):
         sums = [sum(one.forward_by_bin[place] for one in row) for row in rows]

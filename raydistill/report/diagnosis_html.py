@@ -135,7 +135,7 @@ def _instability(found: Json) -> Section:
     rows += [(name.replace("_", " "), found[name]) for name in ("teacher_prefixes", "student_prefixes") if name in found]
     if "by_position" not in found:
         return "Trap: off-policy instability", explained, rows, None, ""
-    caption = "Token KL by place; the last point holds all that follows. Few completions are long, so that late intervals are wide."
+    caption = "Token KL by place. Few completions are long, so that late intervals are wide."
     return "Trap: off-policy instability", explained, rows, markup(by_position_svg(found["by_position"])), caption
 
 

@@ -86,6 +86,12 @@ def test_how_many_wrong_traces_the_teacher_has_is_told():
     assert "right traces with one corrupted step, 2 pairs; the teacher&#39;s own are 7, of 1 prompts." in page
 
 
+def test_the_curve_over_places_claims_no_rest():
+    page = diagnosis_html(diagnosis(), "")
+    assert "Token KL by place. Few completions are long" in page
+    assert "all that follows" not in page
+
+
 def test_overconfidence_is_shown_of_both():
     page = diagnosis_html(diagnosis(), "")
     assert all(f"{name}: overconfidence" in page for name in ("student", "teacher"))
