@@ -49,5 +49,5 @@ def test_a_task_that_never_passes_is_warned_about_once(task: list[str], tmp_path
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     ended = Ended(done.returncode, done.stdout, done.stderr)
     assert ended.code == 0, ended.err
-    assert ended.out.count(f"warning: {warning}; look at some of them") == 1
+    assert ended.err.count(f"warning: {warning}; look at some of them") == 1
     assert ended.err.count("20 of 320 rows of") == 1
