@@ -178,6 +178,8 @@ class Diagnosis:
         return cuts
 
     def _continued(self, generate: Generate, role: Role, reader: Reader, cuts: list[Cut]) -> list[Continued]:
+        if not cuts:
+            return []
         path = self.folder.completions(f"{role.facts.section}-continued")
         if path.exists():
             return [Continued(cut, *outcome) for cut, outcome in zip(cuts, json.loads(path.read_text()), strict=True)]

@@ -144,6 +144,8 @@ def _about_the_student_after(after: Json) -> Iterator[str]:
 
 def _about_recovery(collapse: Json) -> Iterator[str]:
     """Intervals that do not overlap: a weaker claim than that of a paired difference needs, and a safe one."""
+    if "student" not in collapse:
+        return
     student, teacher = collapse["student"]["recovery"], collapse["teacher"]["recovery"]
     if student.get("ci95") and teacher.get("ci95") and student["ci95"][1] < teacher["ci95"][0]:
         yield f"It finds back from a wrong step less often than the teacher: {figure_in_words(student)} against {figure_in_words(teacher)}."

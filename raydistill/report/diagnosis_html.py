@@ -215,6 +215,8 @@ def _self_correction(found: Json) -> Section:
         "Whether a model that goes on from a wrong step still ends right. The reference is its accuracy after the same beginning with that "
         "step right."
     )
+    if "student" not in found:
+        return "Symptom: self-correction collapse", explained, [("recovery", found)], None, ""
     rows: list[Row] = []
     for name in ("student", "teacher"):
         one = found[name]
