@@ -130,7 +130,7 @@ class Diagnosis:
             return found
         after = self._student(pair.after, teacher)
         found["models"]["after"] = job.after.model
-        return found | {"after": after.found | {"differences": differences(student, after)}}
+        return found | {"after": after.found | {"differences": differences(student, after, score_unit(job.task))}}
 
     def _student(self, pair: Pair, teacher: Wrote) -> Student:
         """All that is measured of the pair's student."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.task import is_graded
+from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
 from raydistill.errors import InputError
 from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
@@ -93,12 +94,18 @@ def require_room(job: Diagnose, pair: Pair) -> None:
 def check_without_room(job: Diagnose) -> Pair:
     """The models and the task, wherever they are to be measured. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    given = {"teacher": job.teacher, "student": job.student, "after": job.after}
-    roles = [inspected(section, config) for section, config in given.items() if config]
-    readers = [make_reader(role.facts, role.config) for role in roles]
+    require_whole_completions(job.task)
     prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
     if not prompts:
         raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
+    return pair_of(job, task, prompts)
+
+
+def pair_of(job: Diagnose, task: Task, prompts: Sequence[Prompt]) -> Pair:
+    """The models, and how they read these prompts of the task. Raises InputError for the first thing that is wrong."""
+    given = {"teacher": job.teacher, "student": job.student, "after": job.after}
+    roles = [inspected(section, config) for section, config in given.items() if config]
+    readers = [make_reader(role.facts, role.config) for role in roles]
     texts = [prompt.text for prompt in prompts]
     for role, reader in zip(roles, readers, strict=True):
         limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
@@ -107,23 +114,13 @@ def check_without_room(job: Diagnose) -> Pair:
     teacher, *students = roles
     warnings = [warning for role in roles for warning in role.facts.warnings]
     warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task)]
-    warnings += _too_few_pairs(job, len(prompts))
+    if not is_graded(job.task):
+        warnings += too_few_pairs("", job.wrong_pairs, len(prompts), job.evaluation.teacher_samples)
     pairs = [
         Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
         for student, reader in zip(students, readers[1:], strict=True)
     ]
     return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
-
-
-def _too_few_pairs(job: Diagnose, prompts: int) -> Iterator[str]:
-    """A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones."""
-    samples = job.evaluation.teacher_samples
-    most = prompts * max(samples, samples**2 // 4)
-    if most < job.wrong_pairs and not is_graded(job.task):
-        yield (
-            f"wrong_pairs: {job.wrong_pairs}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a right "
-            "trace: wrong-trace preference will not be measured; raise evaluation.prompts or evaluation.teacher_samples, or lower it"
-        )
 
 
 def parts(job: Diagnose, pair: Pair) -> list[Part]:
@@ -147,9 +144,9 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
 
 
 def _at_once(kinds: Sequence[Part]) -> list[list[Part]]:
-    """Those that are there at the same time: engines, both scorers or the comparer, each with what checks answers."""
+    """Those that are there at the same time: engines, with what checks answers; both scorers; or the comparer."""
     checks = [part for part in kinds if part.name not in _IN_TURN]
-    return [[part, *checks] for part in kinds if part.name in _IN_TURN]
+    return [[part, *(checks if part.name == "rollout" else [])] for part in kinds if part.name in _IN_TURN]
 
 
 def show(job: Diagnose, pair: Pair, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from raydistill.cluster import connect
 from raydistill.config.evaluate import Evaluate
+from raydistill.config.task import is_graded
 from raydistill.crew import scorer_actor
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.intervals import mean_estimate, prompt_means
@@ -95,7 +96,8 @@ class Measurement:
             "seed": job.seed,
             "model": job.model.model,
         }
-        return found | figures(wrote) | {"options": options, "seconds": dict(self.phases.seconds)}
+        graded = {"graded": True} if is_graded(job.task) else {}
+        return found | graded | figures(wrote) | {"options": options, "seconds": dict(self.phases.seconds)}
 
     def _completions(self) -> dict[str, Sampled]:
         """By kind."""
@@ -166,7 +168,7 @@ def figures(wrote: Mapping[str, Sampled]) -> Json:
 
 
 def _score(sampled: Sampled, only: str | None = None) -> Json:
-    """The share of right completions; `only` of prompts with this answer."""
+    """The share of right completions, or their mean reward; `only` of prompts with this answer."""
     rows = [row for prompt, row in zip(sampled.prompts, sampled.right_BG, strict=True) if only in (None, prompt.answer)]
     estimate = mean_estimate(prompt_means(rows))
     return {"mean": estimate.mean, "ci95": estimate.ci95, "n": sum(map(len, rows))}
@@ -190,9 +192,9 @@ def _say(found: Json) -> None:
     rows |= {f"{kind}, right answer {letter}": one for kind, by in found.get("by_option", {}).items() for letter, one in by.items()}
     if found["options"]:
         rows |= {f"likeliest option, {name}": found["options"][name] for name in ("acc", "acc_norm")}
-    table = Table(
-        "", "share right", "95 %", "n", "tokens", "truncated", title=f"{found['model']}, {found['prompts']} prompts of {found['split']}"
-    )
+    counted = "mean reward" if found.get("graded") else "share right"
+    title = f"{found['model']}, {found['prompts']} prompts of {found['split']}"
+    table = Table("", counted, "95 %", "n", "tokens", "truncated", title=title)
     for name, row in rows.items():
         bounds = "-" if row["ci95"] is None else f"[{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
         more = (f"{row['length']:.1f}", f"{row['truncated']:.3f}") if "length" in row else ("", "")

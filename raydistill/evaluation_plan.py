@@ -7,9 +7,22 @@ from pathlib import Path
 
 from raydistill.config.evaluate import Evaluate
 from raydistill.errors import InputError
+from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
+from raydistill.models.reward_model import reward_checkpoint
 from raydistill.models.table import models_table
-from raydistill.plan import BYTES, GIB, TORCH_BYTES, VLLM_BYTES, Part, actor_table, check_room, longest_prompt, require_context, totals
+from raydistill.plan import (
+    BYTES,
+    TORCH_BYTES,
+    VLLM_BYTES,
+    Part,
+    actor_table,
+    check_room,
+    checking_part,
+    longest_prompt,
+    require_context,
+    totals,
+)
 from raydistill.reading import require_readable, unknown_characters
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
@@ -26,6 +39,8 @@ class Subject:
     task: Task
     prompts: tuple[Prompt, ...]
     warnings: tuple[str, ...]
+    reward: Checkpoint | None
+    """The reward model, where one grades completions."""
 
 
 def check(job: Evaluate) -> Subject:
@@ -44,7 +59,7 @@ def check(job: Evaluate) -> Subject:
         require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
     require_readable("model", reader, texts)
     warnings = (*facts.warnings, *unknown_characters("model", reader, texts), *task_warnings(task))
-    subject = Subject(role, reader, task, tuple(prompts), warnings)
+    subject = Subject(role, reader, task, tuple(prompts), warnings, reward_checkpoint(job.task))
     check_room(parts(job, subject))
     return subject
 
@@ -56,7 +71,7 @@ def parts(job: Evaluate, subject: Subject) -> list[Part]:
     if job.generates:
         engine = (VLLM_BYTES if rollout.engine == "vllm" else TORCH_BYTES) + weights + rollout.kv_cache_mib * 2**20
         kinds.append(Part("rollout", rollout.workers, rollout.cpus, rollout.gpus, engine, f"{rollout.engine}, samples", "rollout"))
-        kinds.append(Part("verifier", job.verifier.workers, 0, 0, 0.1 * GIB, "checks answers", None))
+        kinds.append(checking_part(job.task, job.verifier, subject.reward.parameters if subject.reward else 0))
     if job.evaluation.options:
         kinds.append(Part("scorer", 1, scorer.cpus, scorer.gpus, TORCH_BYTES + weights, "says how likely it finds an option", "rollout"))
     return kinds

@@ -75,7 +75,7 @@ class Experiment:
             _, traces = self._before()
             self._students(traces, None)
             if self.run.diagnosed:
-                self._diagnose(Pairs(self.run, self.lineup, self.folder, self.baselines, self.crew.grader).shared())
+                self._diagnose(self._pairs().shared())
 
     def calibrate_until(self, steps: int) -> None:
         """The first seed's calibration, so far or as far as its KL budget lasts, with a checkpoint at the end; after `make_baselines`."""
@@ -192,8 +192,12 @@ class Experiment:
         """Traps and symptoms with the original teacher and with the calibrated ones, if they are asked for."""
         if not self.run.diagnosed:
             return ()
-        pairs = Pairs(self.run, self.lineup, self.folder, self.baselines, self.crew.grader)
+        pairs = self._pairs()
         return pairs.facts(self._diagnose([*pairs.shared(), *pairs.own()]))
+
+    def _pairs(self) -> Pairs:
+        prompts = evaluation_prompts(self.run, self.crew)
+        return Pairs(self.run, self.lineup, self.folder, self.baselines, self.crew.task, prompts, self.crew.grader)
 
     def _diagnose(self, stages: Sequence[Sequence[PairJob]]) -> dict[Path, Json]:
         """What each job gives, by its file."""

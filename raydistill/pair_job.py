@@ -16,7 +16,7 @@ from raydistill.diagnose.comparer import ComparerActor
 from raydistill.diagnose.findings import Json
 from raydistill.diagnose.hands import Ask, Texts
 from raydistill.diagnosis import Diagnosis, DiagnosisFolder
-from raydistill.diagnosis_plan import Pair, check_without_room
+from raydistill.diagnosis_plan import Pair, pair_of
 from raydistill.evaluate.measure import Generate
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
@@ -26,7 +26,7 @@ from raydistill.rollout.engine import EngineSpec
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 from raydistill.students.job import student_checker
 from raydistill.tasks.outcome import Checker
-from raydistill.tasks.prompt import Task
+from raydistill.tasks.prompt import Prompt, Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class PairJob:
     out: Path
     title: str
     diagnose: Diagnose
+    task: Task
+    prompts: tuple[Prompt, ...]
     completions: tuple[Path, Path]
     """Where the teacher's and the student's lie, or will."""
     grader: Grader | None = None
@@ -45,7 +47,7 @@ class PairJob:
         """What is found, as in diagnosis.json; read back where it is there already. Raises InputError or RunError."""
         if not self.out.exists():
             folder = _Folder(self.out.parent, self.diagnose.seed, self.out, self.completions)
-            pair = check_without_room(self.diagnose)
+            pair = pair_of(self.diagnose, self.task, self.prompts)
             here = _Here(self.diagnose, pair.task, self.grader, threads)
             found = Diagnosis(self.diagnose, pair, folder, Console(io.StringIO()), here).run()
             write_whole(self.out, json.dumps(found, allow_nan=False))

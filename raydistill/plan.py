@@ -11,14 +11,15 @@ from raydistill.cluster import Kind, capacity
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching
-from raydistill.config.task import TaskConfig, VerifierConfig, reward_config
+from raydistill.config.task import TaskConfig, VerifierConfig, is_graded, reward_config
+from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
 from raydistill.reading import longer_completions, require_readable, unknown_characters
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
-from raydistill.tasks.prompt import Prompt, Split
+from raydistill.tasks.prompt import Prompt, Split, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,7 +87,17 @@ def check_without_room(run: Run) -> Lineup:
         prompts += some
     _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
     warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
-    return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task)))
+    return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task), *_check_diagnosis(run, task)))
+
+
+def _check_diagnosis(run: Run, task: Task) -> list[str]:
+    """Warnings about what a run's diagnosis cannot measure. Raises InputError for a task that it cannot read."""
+    if run.diagnosis is None or not run.diagnosed:
+        return []
+    require_whole_completions(run.task)
+    prompts = task.prompts(run.evaluation.split)[: run.evaluation.prompts][: run.diagnosis.prompts]
+    few = too_few_pairs("diagnosis.", run.diagnosis.wrong_pairs, len(prompts), run.diagnosis.samples)
+    return [] if is_graded(run.task) else few
 
 
 def _require_small_vocabulary(run: Run, lineup: Lineup) -> None:
@@ -109,7 +120,7 @@ def _require_comparable_students(run: Run, readers: dict[str, Reader]) -> None:
 def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: list[str]) -> None:
     for role in lineup.roles():
         limits = [(f"the context of {role.facts.section}.model", role.facts.context)]
-        if role is lineup.teacher:
+        if role is lineup.teacher or (run.diagnosed and role is lineup.student):
             limits.append(("rollout.max_model_len", run.rollout.max_model_len))
         prompt = longest_prompt(readers[role.facts.section], texts)
         require_context("calibration.max_new_tokens", run.calibration.max_new_tokens, prompt, limits)

@@ -80,3 +80,29 @@ def test_gradients_need_room_in_the_process_that_holds_both_models():
         [one for one in diagnosis_plan.parts(each, pair) if one.name == "comparer"] for each in (job(), job("gradient_probe=null"))
     )
     assert probed.memory - plain.memory == 4 * pair.student.facts.parameters
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_what_checks_answers_is_there_with_the_engines_alone() -> None:
+    wide = job("rollout.cpus=0.5", "scorer.cpus=1")
+    kinds = [[part.name for part in some] for some in diagnosis_plan._at_once(diagnosis_plan.parts(wide, diagnosis_plan.check(wide)))]
+    assert kinds == [["rollout", "verifier"], ["scorer"], ["comparer"]]
+
+
+def test_few_shot_prompts_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(f'{{"question": "{n}+1?", "answer": "{n + 1}"}}\n' for n in range(40)))
+    with pytest.raises(InputError, match=r"^task\.few_shot: a diagnosis reads completions whole"):
+        diagnosis_plan.check(job(f"task={{kind: maths, data: {{train: {data}}}, few_shot: 2}}"))
+
+
+def test_a_run_says_what_its_diagnosis_will_not_measure() -> None:
+    from raydistill import plan
+    from raydistill.config.load import load_run
+
+    demo = Path("configs/demo.yaml")
+    warnings = plan.check(load_run(demo, ["diagnosis={prompts: 3, samples: 1}"])).warnings
+    assert any(one.startswith("diagnosis.wrong_pairs: 200, but 3 prompts of 1 samples have at most 3 pairs") for one in warnings)
+    assert not any("wrong_pairs" in one for one in plan.check(load_run(demo, [])).warnings)
+    with pytest.raises(InputError, match=r"calibration\.max_new_tokens: 32 .* rollout\.max_model_len \(60\)"):
+        plan.check(load_run(demo, ["rollout.max_model_len=60", "students.model.prompt_format='11111111111111111111111111111111{prompt}'"]))

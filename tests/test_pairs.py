@@ -11,13 +11,15 @@ from raydistill.models.lineup import line_up
 from raydistill.pair_job import PairJob
 from raydistill.pairs import Pairs
 from raydistill.runfolder import RunFolder
+from raydistill.tasks.arithmetic import Arithmetic
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     run = load_run(Path("configs/demo.yaml"), ["seeds=[1,2]", "evaluation.prompts=50"])
     root = tmp_path_factory.mktemp("pairs")
-    return Pairs(run, line_up(run), RunFolder(root / "run", 1), root / "baselines")
+    task = Arithmetic()
+    return Pairs(run, line_up(run), RunFolder(root / "run", 1), root / "baselines", task, task.prompts("report")[:50])
 
 
 def names(stages: list[list[PairJob]]) -> list[list[str]]:
@@ -57,6 +59,7 @@ def test_what_does_not_depend_on_the_knob_lies_with_the_baselines(pairs: Pairs) 
 
 def test_prompts_are_the_run_s_and_no_more_than_it_measures_on(pairs: Pairs) -> None:
     config = pairs.shared()[0][0].diagnose
+    assert [prompt.id for prompt in pairs.shared()[0][0].prompts] == [prompt.id for prompt in Arithmetic().prompts("report")[:50]]
     assert (config.evaluation.split, config.evaluation.prompts, config.evaluation.student_samples) == ("report", 50, 4)
     assert (config.max_new_tokens, config.task) == (pairs.run.calibration.max_new_tokens, pairs.run.task)
 

@@ -23,18 +23,18 @@ class Student:
     """`score`, `traps` and `symptoms`."""
 
 
-def differences(before: Student, after: Student) -> Json:
-    """After minus before; each is 0 where distillation changed nothing. n counts prompts."""
+def differences(before: Student, after: Student, unit: str = "share right") -> Json:
+    """After minus before; each is 0 where distillation changed nothing. n counts prompts; `unit` is the score's."""
     both = (after.sampled, before.sampled)
     return _of_confidence(before.answers_BG, after.answers_BG) | {
-        "score": figure(_by_prompt(*([[float(one) for one in row] for row in s.right_BG] for s in both)), "share right", 0.0, (-1, 1)),
+        "score": figure(_by_prompt(*([[float(one) for one in row] for row in s.right_BG] for s in both)), unit, 0.0, (-1, 1)),
         "repeated": figure(_by_prompt(*(_repeated(s) for s in both)), "share of 4-grams", 0.0, (-1, 1)),
     }
 
 
 def _of_confidence(before_BG: list[list[Answer]] | None, after_BG: list[list[Answer]] | None) -> Json:
     if before_BG is None or after_BG is None:
-        return dict.fromkeys(("calibration_error", "confidence_when_wrong"), not_measured("which tokens write an answer is not known"))
+        return dict.fromkeys(("calibration_error", "confidence_when_wrong"), not_measured("answers are not told from the rest"))
     return {
         "calibration_error": _figure(calibration_error_difference(after_BG, before_BG), "a student has no answer"),
         "confidence_when_wrong": _figure(confidence_when_wrong_difference(after_BG, before_BG), "a student has no wrong answer"),

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from raydistill.config.task import TaskConfig
 from raydistill.diagnose.preference import Rivals, corrupt_step
 from raydistill.diagnose.sampled import Sampled
+from raydistill.errors import InputError
 
 FEWEST_PROMPTS = 10
 """Prompts with a pair below which the teacher's own do not do: many pairs of few prompts hang together."""
@@ -53,6 +55,29 @@ class WrongTraces:
 
 NO_WRONG_TRACES = WrongTraces("own", 0, 0, (), ())
 """Where a task has none."""
+
+
+def too_few_pairs(section: str, wanted: int, prompts: int, samples: int) -> list[str]:
+    """A warning where there cannot be `wanted` pairs; `section` stands before the field's name.
+
+    A prompt with G samples has at most G pairs of a trace and its corruption, and at most G^2 / 4 of right and wrong ones.
+    """
+    most = prompts * max(samples, samples**2 // 4)
+    if most >= wanted:
+        return []
+    return [
+        f"{section}wrong_pairs: {wanted}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a right "
+        "trace: wrong-trace preference will not be measured; use more prompts or samples, or lower it"
+    ]
+
+
+def require_whole_completions(task: TaskConfig) -> None:
+    """Raises InputError for few-shot prompts: after them models go on with examples of their own, which the check passes over."""
+    if getattr(task, "few_shot", 0):
+        raise InputError(
+            "task.few_shot: a diagnosis reads completions whole, and after few-shot prompts models go on with examples of their own; "
+            "set it to 0, and say in prompt_format how to answer"
+        )
 
 
 def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int) -> WrongTraces:

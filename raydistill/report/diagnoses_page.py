@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raydistill.diagnose.verdict import TITLES
-from raydistill.report.diagnoses import SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
+from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
 from raydistill.report.knob_curve import Mark, by_eta, drawn, eta_text, legend_below, mark
 from raydistill.report.scores import Json
 from raydistill.report.svg import BLUE, GREY, drawing, error_bars, new_figure, to_svg
@@ -26,7 +26,7 @@ def rows(report: Json) -> Iterator[Row]:
     base, *others = report["diagnosis"]["pairs"]
     for name in TRAPS:
         before, after = base["original"][name], base["calibrated"][name]
-        yield "base", NAMES[name], before, after, {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)]
+        yield BASE, NAMES[name], before, after, {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)]
     for pair in others:
         told = verdicts(pair)
         for name in SYMPTOMS:

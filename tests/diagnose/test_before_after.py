@@ -46,4 +46,4 @@ def test_what_one_side_lacks_is_not_measured():
     right = student([[("b", True)]], [[Answer(0.9, True)]])
     assert "no wrong answer" in differences(right, right)["confidence_when_wrong"]["not measured"]
     assert "no answer" in differences(right, student([[("b", True)]], [[]]))["calibration_error"]["not measured"]
-    assert "which tokens" in differences(right, student([[("b", True)]], None))["calibration_error"]["not measured"]
+    assert "not told from the rest" in differences(right, student([[("b", True)]], None))["calibration_error"]["not measured"]

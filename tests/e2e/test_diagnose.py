@@ -67,9 +67,12 @@ def test_a_run_s_own_diagnosis_in_one_process_finds_the_same(run, tmp_path) -> N
     from raydistill.config.diagnose import Diagnose
     from raydistill.config.load import load_job
     from raydistill.pair_job import PairJob
+    from raydistill.tasks.arithmetic import Arithmetic
 
     job = load_job(Diagnose, run / "config.yaml", [])
-    found = PairJob(tmp_path / "pair.json", "a pair", job, (tmp_path / "teacher.json", tmp_path / "student.json")).run()
+    task = Arithmetic()
+    wrote = (tmp_path / "teacher.json", tmp_path / "student.json")
+    found = PairJob(tmp_path / "pair.json", "a pair", job, task, tuple(task.prompts("tune")[:12]), wrote).run()
     assert (tmp_path / "teacher.json").read_text() == (run / "completions" / "teacher.json").read_text()
     there = json.loads((run / "diagnosis.json").read_text())
     for kind in ("score", "traps", "symptoms"):
