@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -255,10 +255,16 @@ def _interruptible() -> Iterator[None]:
     except KeyboardInterrupt:  # Typer would make it exit code 1
         raise interrupted from None
     except SystemExit as error:
-        if error.code == signal.SIGTERM:  # by Ray's handler, once it is initialised; before that a SIGTERM ends the process at once
+        if _by_ray(error):
             raise interrupted from None
         why = reason(error) if isinstance(error.code, str) else f"exit code {error.code or 0}"
         raise RunError(f"something that the run called ended the process: {why}") from error
+
+
+def _by_ray(error: SystemExit) -> bool:
+    """Whether Ray made it of a SIGTERM: with the signal's number in its handler, with 1 where the driver was waiting for an answer."""
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    return raised.startswith("python/ray/") or f"{os.sep}ray{os.sep}_private{os.sep}" in raised
 
 
 def run_command(command: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -29,6 +30,29 @@ def test_a_sigterm_is_an_interruption_once_ray_is_there(ray_cluster: None) -> No
 
     with pytest.raises(Interrupted, match="--resume"):
         command()
+
+
+WAITING = """
+import os, signal, threading, time
+import ray
+from raydistill.cli import _interruptible
+from raydistill.errors import Interrupted
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+try:
+    with _interruptible():
+        ray.get(ray.remote(lambda: time.sleep(60)).remote())
+except Interrupted:
+    print("interrupted", flush=True)
+"""
+
+
+def test_a_sigterm_while_waiting_for_ray_is_an_interruption_too() -> None:
+    """There Ray exits with 1, and may abort the process at its end, so that it is one of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert "interrupted" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
