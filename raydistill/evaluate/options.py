@@ -13,7 +13,7 @@ from typing import Literal
 
 from raydistill.evaluate.intervals import Estimate, mean_estimate
 from raydistill.scoring.score import SequenceScore
-from raydistill.tasks.letters import LETTERS, place_of
+from raydistill.tasks.letters import LETTERS
 from raydistill.tasks.prompt import Prompt
 
 Score = Callable[[Sequence[str], Sequence[str]], Sequence[SequenceScore]]
@@ -70,11 +70,6 @@ def option_accuracy(scores_BO: Sequence[Sequence[SequenceScore]], right_B: Seque
         ties=sum(0 < share < 1 for share in sums),
         empty=sum(any(not score.bytes for score in scores) for scores in scores_BO),
     )
-
-
-def measure_options(prompts: Sequence[Prompt], score: Score, continuations: Continuations = "texts", lead: str = " ") -> OptionAccuracy:
-    """`option_accuracy` of `score_options`; the right option is the prompt's answer. Raises ValueError as they do."""
-    return option_accuracy(score_options(prompts, score, continuations, lead), [place_of(prompt.answer) for prompt in prompts])
 
 
 def _sum(score: SequenceScore) -> float:

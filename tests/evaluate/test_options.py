@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.evaluate.options import measure_options, option_accuracy, score_options
+from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.scoring.score import SequenceScore
-from raydistill.tasks.letters import LETTERS
+from raydistill.tasks.letters import LETTERS, place_of
 from raydistill.tasks.prompt import Prompt
 
 LOGPROBS = st.one_of(st.just(-math.inf), st.integers(-8, 0).map(float))  # few values: ties are common
@@ -119,7 +119,7 @@ def test_the_right_option_is_the_prompts_answer() -> None:
     def score(_: Sequence[str], completions: Sequence[str]) -> list[SequenceScore]:
         return [scored(0.0 if text in (" B",) else -2.0 - LETTERS.index(text.strip()), 1) for text in completions]
 
-    assert measure_options(PROMPTS, score, "letters").acc.mean == 0.5
+    assert option_accuracy(score_options(PROMPTS, score, "letters"), [place_of(prompt.answer) for prompt in PROMPTS]).acc.mean == 0.5
 
 
 def test_a_prompt_without_options_is_refused() -> None:
