@@ -32,7 +32,7 @@ from raydistill.runlog import explained, resume_command
 from raydistill.sampling import checked
 from raydistill.students.data import Reader
 from raydistill.students.spelling import read_spelling
-from raydistill.timing import Phases
+from raydistill.timing import KeptPhases
 from raydistill.track.diagnosis_record import recorded, send_unsent
 from raydistill.track.secrets import public_yaml
 
@@ -97,16 +97,12 @@ class Diagnosis:
 
     def __init__(self, job: Diagnose, pair: Pair, folder: DiagnosisFolder, console: Console, hands: Hands) -> None:
         self.job, self.pair, self.folder, self.console, self._hands = job, pair, folder, console, hands
-        known = json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
-        self.phases = Phases(dict.fromkeys(("total", "sample", "score", "compare"), 0.0) | known)
+        self.phases = KeptPhases(folder.seconds, ("total", "sample", "score", "compare"))
 
     def run(self) -> Json:
         """The content of diagnosis.json."""
-        try:
-            with self.phases("total"):
-                found = self._found()
-        finally:
-            write_whole(self.folder.seconds, json.dumps(self.phases.seconds))
+        with self.phases.kept(), self.phases("total"):
+            found = self._found()
         return found | {"verdict": verdict(found), "seconds": dict(self.phases.seconds)}
 
     def _found(self) -> Json:
@@ -141,13 +137,12 @@ class Diagnosis:
         with self.phases("score"), self.console.busy("scoring texts"):
             gap = text_by_text.gap(self.job, pair, self._hands, teacher.sampled, sampled)
         answers_BG, hallucination = self._overconfidence(pair, teacher.sampled, sampled)
-        collapse = self_correction_collapse(sampled, teacher.sampled, back, teacher.back, self.job.task.kind)
         found = {
             "score": findings.score(sampled, score_unit(self.job.task)),
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": gap},
             "symptoms": {
                 "overconfident_hallucination": hallucination,
-                "self_correction_collapse": not_measured(findings.NOT_RIGHT_OR_WRONG) if is_graded(self.job.task) else collapse,
+                "self_correction_collapse": self._collapse(teacher, sampled, back),
                 "local_decoding_degradation": findings.local_decoding_degradation(sampled, teacher.sampled),
             },
         }
@@ -201,6 +196,11 @@ class Diagnosis:
                 noise, instability = models.divergences(teacher, student)
             with self.phases("gradients"), self.console.busy("probing gradients"):
                 return noise, instability | {"gradient_norm": models.gradients(teacher, student)}
+
+    def _collapse(self, teacher: Wrote, student: Sampled, back: list[Continued]) -> Json:
+        if is_graded(self.job.task):
+            return not_measured(findings.NOT_RIGHT_OR_WRONG)
+        return self_correction_collapse(student, teacher.sampled, back, teacher.back, self.job.task.kind)
 
     def _overconfidence(self, pair: Pair, teacher: Sampled, student: Sampled) -> tuple[list[list[Answer]] | None, Json]:
         """The student's answers, and the symptom."""

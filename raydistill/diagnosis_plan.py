@@ -9,7 +9,6 @@ from pathlib import Path
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.task import is_graded
 from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
-from raydistill.errors import InputError
 from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
 from raydistill.models.preflight import ModelFacts, check_ends
@@ -18,12 +17,13 @@ from raydistill.models.table import models_table
 from raydistill.plan import (
     BYTES,
     TORCH_BYTES,
-    VLLM_BYTES,
     Part,
     actor_table,
     check_room,
     checking_part,
+    engine_bytes,
     longest_prompt,
+    measured_prompts,
     require_context,
     totals,
 )
@@ -95,10 +95,7 @@ def check_without_room(job: Diagnose) -> Pair:
     """The models and the task, wherever they are to be measured. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
     require_whole_completions(job.task)
-    prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
-    if not prompts:
-        raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
-    return pair_of(job, task, prompts)
+    return pair_of(job, task, measured_prompts(task, job.evaluation))
 
 
 def pair_of(job: Diagnose, task: Task, prompts: Sequence[Prompt]) -> Pair:
@@ -128,7 +125,7 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
     width = BYTES[job.dtype]
     largest = max(facts.parameters for facts in pair.facts)
     same = [one for one in pair.students if one.same_tokens]
-    engine = (VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES) + width * largest + job.rollout.kv_cache_mib * 2**20
+    engine = engine_bytes(job.rollout, width * largest)
     one = TORCH_BYTES + width * largest
     cpus, gpus = job.scorer.cpus, job.scorer.gpus
     kinds = [

@@ -38,7 +38,7 @@ from raydistill.students.offline_card import read_card
 from raydistill.students.train import STUDENT, TrainJob, train
 from raydistill.tasks.prompt import Prompt
 from raydistill.teachers import evaluation_seed
-from raydistill.timing import Phases
+from raydistill.timing import KeptPhases
 from raydistill.traces import TraceSet, sample_traces
 
 _POLL_SECONDS = 1.0
@@ -70,16 +70,12 @@ class Distillation:
         self.job, self.models, self.folder, self.console = job, models, folder, console
         self._prompts = models.task.prompts(job.evaluation.split)[: job.evaluation.prompts]
         self._train_prompts = models.task.prompts("train")
-        self._timings = folder.root / "seconds.json"
-        known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
-        self.phases = Phases(dict.fromkeys(("total", "start", "sample", "score", "train", "evaluate"), 0.0) | known)
+        self.phases = KeptPhases(folder.root / "seconds.json", ("total", "start", "sample", "score", "train", "evaluate"))
 
     def run(self, on_step: OnStep) -> dict[str, Any]:
         """Do all that is missing; the report."""
-        try:
+        with self.phases.kept():
             return self._run(on_step)
-        finally:
-            write_whole(self._timings, json.dumps(self.phases.seconds))
 
     def _run(self, on_step: OnStep) -> dict[str, Any]:
         with self.phases("total"), self._verifier(), self._scorers() as scorers:

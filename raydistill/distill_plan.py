@@ -18,11 +18,11 @@ from raydistill.models.table import models_table
 from raydistill.plan import (
     BYTES,
     TORCH_BYTES,
-    VLLM_BYTES,
     Part,
     actor_table,
     check_room,
     checking_part,
+    engine_bytes,
     longest_prompt,
     require_context,
     totals,
@@ -214,7 +214,6 @@ def parts(job: Distill, models: Models) -> list[Part]:
 def parts_of_sizes(job: Distill, student: int, teacher: int, reward: int = 0) -> list[Part]:
     """The processes of a distillation by its models' parameters; a teacher or reward model that is missing has none."""
     width = BYTES[job.train.dtype]
-    engine = VLLM_BYTES if job.rollout.engine == "vllm" else TORCH_BYTES
     trained = width + (0 if job.train.lora else width + 12)  # weights, gradients, float32 master copy and two moments
     kinds = [
         Part(
@@ -222,7 +221,7 @@ def parts_of_sizes(job: Distill, student: int, teacher: int, reward: int = 0) ->
             job.rollout.workers,
             job.rollout.cpus,
             job.rollout.gpus,
-            engine + width * max(student, teacher) + job.rollout.kv_cache_mib * 2**20,
+            engine_bytes(job.rollout, width * max(student, teacher)),
             f"{job.rollout.engine}, samples from the teacher, then from the student",
             "rollout",
         ),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from raydistill.config.task import is_graded
 from raydistill.crew import scorer_actor
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.intervals import mean_estimate, prompt_means
-from raydistill.evaluate.measure import Generate
 from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.evaluation_plan import Subject, parts
 from raydistill.files import write_whole
 from raydistill.plan import check_room
 from raydistill.progress import Console
+from raydistill.report.scores import mean_and_interval
 from raydistill.reward.grader import start_checker
 from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
@@ -29,7 +28,7 @@ from raydistill.sampling import checked, engines
 from raydistill.scoring.actor import answers
 from raydistill.scoring.score import SequenceScore
 from raydistill.tasks.letters import place_of
-from raydistill.timing import Phases
+from raydistill.timing import KeptPhases
 from raydistill.track.secrets import public_yaml
 
 Json = dict[str, Any]
@@ -79,13 +78,12 @@ class Measurement:
 
     def __init__(self, job: Evaluate, subject: Subject, folder: EvaluationFolder, console: Console) -> None:
         self.job, self.subject, self.folder, self.console = job, subject, folder, console
-        known = json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
-        self.phases = Phases(dict.fromkeys(("sample", "options"), 0.0) | known)
+        self.phases = KeptPhases(folder.seconds, ("sample", "options"))
 
     def run(self) -> Json:
         """The content of evaluation.json."""
         job, subject = self.job, self.subject
-        with self._kept_seconds():
+        with self.phases.kept():
             wrote = self._completions()
             options = self._options() if job.evaluation.options else None
         found: Json = {
@@ -102,15 +100,16 @@ class Measurement:
     def _completions(self) -> dict[str, Sampled]:
         """By kind."""
         job, subject, wanted = self.job, self.subject, self._wanted()
-        with ExitStack() as stack:
-            generate: Generate | None = None
+        with engines(job.rollout, job.dtype, subject.role.config.model) as generate:
             for kind, sampling in wanted.items():
                 if self.folder.completions(kind).exists():
                     continue
-                with self.phases("sample"):
-                    generate = generate or stack.enter_context(engines(job.rollout, job.dtype, subject.role.config.model))
-                    with self.console.busy(f"sampling, {kind}"), start_checker(subject.task, job.task, job.verifier) as checker:
-                        found = checked(generate, checker, subject.prompts, subject.reader, sampling)
+                with (
+                    self.phases("sample"),
+                    self.console.busy(f"sampling, {kind}"),
+                    start_checker(subject.task, job.task, job.verifier) as checker,
+                ):
+                    found = checked(generate, checker, subject.prompts, subject.reader, sampling)
                 write_whole(self.folder.completions(kind), found.to_json())
         return {kind: Sampled.read(self.folder.completions(kind), subject.prompts) for kind in wanted}
 
@@ -147,13 +146,6 @@ class Measurement:
         finally:
             ray.kill(actor)
 
-    @contextmanager
-    def _kept_seconds(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            write_whole(self.folder.seconds, json.dumps(self.phases.seconds))
-
 
 def figures(wrote: Mapping[str, Sampled]) -> Json:
     """Scores, `n` in completions and intervals over prompts, mean lengths in tokens, shares cut off, and checks that failed, by kind."""
@@ -170,8 +162,7 @@ def figures(wrote: Mapping[str, Sampled]) -> Json:
 def _score(sampled: Sampled, only: str | None = None) -> Json:
     """The share of right completions, or their mean reward; `only` of prompts with this answer."""
     rows = [row for prompt, row in zip(sampled.prompts, sampled.right_BG, strict=True) if only in (None, prompt.answer)]
-    estimate = mean_estimate(prompt_means(rows))
-    return {"mean": estimate.mean, "ci95": estimate.ci95, "n": sum(map(len, rows))}
+    return mean_and_interval(mean_estimate(prompt_means(rows))) | {"n": sum(map(len, rows))}
 
 
 def _by_answer(sampled: Sampled) -> Json:

@@ -14,12 +14,13 @@ from raydistill.models.table import models_table
 from raydistill.plan import (
     BYTES,
     TORCH_BYTES,
-    VLLM_BYTES,
     Part,
     actor_table,
     check_room,
     checking_part,
+    engine_bytes,
     longest_prompt,
+    measured_prompts,
     require_context,
     totals,
 )
@@ -48,9 +49,7 @@ def check(job: Evaluate) -> Subject:
     task = make_task(job.task)
     role = inspected("model", job.model)
     facts, reader = role.facts, make_reader(role.facts, role.config)
-    prompts = task.prompts(job.evaluation.split)[: job.evaluation.prompts]
-    if not prompts:
-        raise InputError(f"task: the {job.evaluation.split} split has no prompts; name data that has some, or another evaluation.split")
+    prompts = measured_prompts(task, job.evaluation)
     if job.evaluation.options and not all(prompt.options for prompt in prompts):
         raise InputError(f"evaluation.options: the {job.task.kind} task has no options to choose from; drop it, or name another task")
     texts = [prompt.text for prompt in prompts]
@@ -69,8 +68,8 @@ def parts(job: Evaluate, subject: Subject) -> list[Part]:
     rollout, scorer, weights = job.rollout, job.scorer, BYTES[job.dtype] * subject.role.facts.parameters
     kinds = []
     if job.generates:
-        engine = (VLLM_BYTES if rollout.engine == "vllm" else TORCH_BYTES) + weights + rollout.kv_cache_mib * 2**20
-        kinds.append(Part("rollout", rollout.workers, rollout.cpus, rollout.gpus, engine, f"{rollout.engine}, samples", "rollout"))
+        does = f"{rollout.engine}, samples"
+        kinds.append(Part("rollout", rollout.workers, rollout.cpus, rollout.gpus, engine_bytes(rollout, weights), does, "rollout"))
         kinds.append(checking_part(job.task, job.verifier, subject.reward.parameters if subject.reward else 0))
     if job.evaluation.options:
         kinds.append(Part("scorer", 1, scorer.cpus, scorer.gpus, TORCH_BYTES + weights, "says how likely it finds an option", "rollout"))

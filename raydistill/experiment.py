@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from raydistill.config.students import Matching, MethodConfig, SeqKD, StudentsCo
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.no_signal import no_signal
-from raydistill.files import whole_folder, write_whole
+from raydistill.files import whole_folder
 from raydistill.models.lineup import Lineup
 from raydistill.pair_job import PairJob
 from raydistill.pairs import Pairs
@@ -41,7 +40,7 @@ from raydistill.teachers import (
     evaluation_prompts,
     measure_teacher,
 )
-from raydistill.timing import Phases
+from raydistill.timing import KeptPhases
 
 
 class Experiment:
@@ -54,11 +53,9 @@ class Experiment:
     def __init__(self, run: Run, lineup: Lineup, crew: Crew, folder: RunFolder, baselines: Path, console: Console) -> None:
         self.run, self.crew, self.folder, self.baselines, self.console = run, crew, folder, baselines, console
         self.lineup = lineup
-        self._timings = folder.root / "seconds.json"
-        known = json.loads(self._timings.read_text()) if self._timings.exists() else {}
         self._for_shadows: dict[int, OriginalTraces] = {}
         self._for_target: dict[int, Measure] = {}
-        self.phases = Phases(dict.fromkeys(("total", "calibrate", "distil", "evaluate"), 0.0) | known)
+        self.phases = KeptPhases(folder.root / "seconds.json", ("total", "calibrate", "distil", "evaluate"))
 
     def measure(self, on_step: Callable[[int, dict[str, Any]], None]) -> Facts:
         """Do all that is missing; everything that was measured. `on_step` gets (seed, metrics row) of each step."""
@@ -85,11 +82,8 @@ class Experiment:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        try:
-            with self.phases("total"):
-                yield
-        finally:
-            write_whole(self._timings, json.dumps(self.phases.seconds))
+        with self.phases.kept(), self.phases("total"):
+            yield
 
     def _before(self) -> tuple[TeacherMeasurement, list[TraceSet]]:
         """What is needed of the original teacher, which is synced for it: its measurement, and traces for each seed's students."""

@@ -23,7 +23,7 @@ from raydistill.runlog import explained, resume_command
 from raydistill.track.link import SweepLink
 from raydistill.track.marker import RUN_ID, known_run_id
 from raydistill.track.secrets import public_yaml
-from raydistill.track.tracker import Tracker
+from raydistill.track.tracker import Tracker, status_after
 
 
 def run_main_jobs(runs: Sequence[tuple[Run, Path]], lineup: Lineup, resume: bool, baselines: Path | None = None) -> None:
@@ -108,6 +108,6 @@ def tracked(run: Run | Distill, folder: RunFolder, sweep: SweepLink | None = Non
     try:
         yield tracker
     except BaseException as error:
-        tracker.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")  # SystemExit: a scheduler's
+        tracker.end(status_after(error))
         raise
     tracker.end("FINISHED")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raydistill.cluster import Kind, capacity
+from raydistill.config.calibration import RolloutConfig
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
-from raydistill.config.students import Matching
+from raydistill.config.students import Matching, MeasuredOn
 from raydistill.config.task import TaskConfig, VerifierConfig, is_graded, reward_config
 from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
 from raydistill.errors import InputError
@@ -162,6 +163,18 @@ def _size(checkpoint: Checkpoint) -> Size:
     return Size(checkpoint.parameters, checkpoint.embedding_rows, int(checkpoint.text_config.get("hidden_size", 0)))
 
 
+def engine_bytes(rollout: RolloutConfig, weights: float) -> float:
+    """Memory of an engine, with a model of so many bytes."""
+    return (VLLM_BYTES if rollout.engine == "vllm" else TORCH_BYTES) + weights + rollout.kv_cache_mib * 2**20
+
+
+def measured_prompts(task: Task, on: MeasuredOn) -> list[Prompt]:
+    """The prompts to measure on. Raises InputError where there are none."""
+    if prompts := task.prompts(on.split)[: on.prompts]:
+        return prompts
+    raise InputError(f"task: the {on.split} split has no prompts; name data that has some, or another evaluation.split")
+
+
 def checking_part(task: TaskConfig, verifier: VerifierConfig, reward_parameters: int) -> Part:
     """What checks completions: worker processes, or a reward model of so many parameters."""
     reward = reward_config(task)
@@ -175,7 +188,6 @@ def parts_of_sizes(run: Run, sizes: Mapping[str, Size]) -> list[Part]:
     """The processes of a run, by the sizes of the models of its sections."""
     width = BYTES[run.learner.dtype]
     teacher = sizes["teacher"].parameters
-    engine = VLLM_BYTES if run.rollout.engine == "vllm" else TORCH_BYTES
     # weights, gradients, float32 master copy, its copy for a reset, two moments; adapters are few, and only they have all but the first
     trained = width + (0 if run.learner.lora else width + 16)
     kinds = [
@@ -184,7 +196,7 @@ def parts_of_sizes(run: Run, sizes: Mapping[str, Size]) -> list[Part]:
             run.rollout.workers,
             run.rollout.cpus,
             run.rollout.gpus,
-            engine + width * teacher + run.rollout.kv_cache_mib * 2**20,
+            engine_bytes(run.rollout, width * teacher),
             f"{run.rollout.engine}, samples from the teacher",
             "rollout",
         ),

@@ -38,7 +38,7 @@ from raydistill.track.marker import COMPLETE, known_run_id
 from raydistill.track.secrets import public_yaml
 from raydistill.track.sweep_card import sweep_card
 from raydistill.track.sweep_record import SweepRecord
-from raydistill.track.tracker import Status
+from raydistill.track.tracker import Status, status_after
 from raydistill.trial import Assignment
 from raydistill.trials import Trial, sweep_json, trials_of
 
@@ -180,7 +180,7 @@ def _recorded(sweep: Sweep, folder: Path) -> Iterator[SweepRecord]:
     try:
         yield record
     except BaseException as error:
-        record.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
+        record.end(status_after(error))
         raise
     if record.end("FINISHED"):
         write_whole(folder / COMPLETE, _digest(folder))

@@ -50,6 +50,13 @@ class RolloutConfig(Strict):
     gpus: NonNegativeFloat = 0.0
     """GPUs that Ray reserves for each engine."""
 
+    def require_room(self, field: str, new_tokens: int) -> None:
+        """Raises ValueError, naming the field that says how many tokens are new, where those alone are all that an engine holds."""
+        if new_tokens >= self.max_model_len:
+            raise ValueError(
+                f"{field} ({new_tokens}) must be below rollout.max_model_len ({self.max_model_len}), which also holds the prompt"
+            )
+
     @model_validator(mode="after")
     def _samples_the_policy_itself(self) -> RolloutConfig:
         if (self.temperature, self.top_p, self.top_k) != (1.0, 1.0, 0):

@@ -60,9 +60,5 @@ class Diagnose(Job):
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Diagnose:
-        if self.max_new_tokens >= self.rollout.max_model_len:
-            raise ValueError(
-                f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "
-                "which also holds the prompt"
-            )
+        self.rollout.require_room("max_new_tokens", self.max_new_tokens)
         return self

@@ -103,9 +103,5 @@ class Distill(Job):
             raise ValueError("method 'sft' learns from the task's gold completions and has no teacher; drop it, or use 'seqkd'")
         if self.offline and not (isinstance(self.method, Matching) and not self.method.on_policy):
             raise ValueError("offline holds a teacher's log-probabilities of fixed traces, which only kd learns from; drop it, or use kd")
-        if self.max_new_tokens >= self.rollout.max_model_len:
-            raise ValueError(
-                f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "
-                "which also holds the prompt"
-            )
+        self.rollout.require_room("max_new_tokens", self.max_new_tokens)
         return self

@@ -60,11 +60,7 @@ class Evaluate(Job):
             raise ValueError("track.uri: an evaluation is not recorded in MLflow; drop it")
         if not (self.generates or self.evaluation.options):
             raise ValueError("evaluation: measures nothing; set evaluation.greedy=true, evaluation.samples or evaluation.options")
-        if self.max_new_tokens >= self.rollout.max_model_len:
-            raise ValueError(
-                f"max_new_tokens ({self.max_new_tokens}) must be below rollout.max_model_len ({self.rollout.max_model_len}), "
-                "which also holds the prompt"
-            )
+        self.rollout.require_room("max_new_tokens", self.max_new_tokens)
         return self
 
     @property

@@ -107,9 +107,5 @@ class Run(Job):
 
     @model_validator(mode="after")
     def _fits_the_context(self) -> Run:
-        if self.calibration.max_new_tokens >= self.rollout.max_model_len:
-            raise ValueError(
-                f"calibration.max_new_tokens ({self.calibration.max_new_tokens}) must be below rollout.max_model_len "
-                f"({self.rollout.max_model_len}), which also holds the prompt"
-            )
+        self.rollout.require_room("calibration.max_new_tokens", self.calibration.max_new_tokens)
         return self

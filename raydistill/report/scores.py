@@ -50,7 +50,7 @@ def score(evaluations: Sequence[Evaluation]) -> Json:
         "sampled": sum(len(row) for evaluation in evaluations for row in evaluation.sampled_BG),
         "greedy": sum(len(evaluation.greedy_B) for evaluation in evaluations),
     }
-    return {kind: _mean_and_interval(_estimate(evaluations, kind)) | {"n": n} for kind, n in completions.items()}
+    return {kind: mean_and_interval(_estimate(evaluations, kind)) | {"n": n} for kind, n in completions.items()}
 
 
 def difference(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> Json:
@@ -62,7 +62,7 @@ def difference(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> Jso
     if len(first) == 1:
         return prompt_difference(first, partners)
     pairs = {kind: paired_difference(seed_means(first, kind), seed_means(partners, kind)) for kind in _BY_PROMPT}
-    return {kind: _mean_and_interval(estimate) for kind, estimate in pairs.items()}
+    return {kind: mean_and_interval(estimate) for kind, estimate in pairs.items()}
 
 
 def prompt_difference(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> Json:
@@ -73,7 +73,7 @@ def prompt_difference(first: Sequence[Evaluation], second: Sequence[Evaluation])
     if len({evaluation.prompt_ids for evaluation in (*first, *second)}) != 1:
         raise ValueError("evaluations of different prompts cannot be paired")
     pairs = {kind: paired_difference(_over_seeds(first, kind), _over_seeds(second, kind)) for kind in _BY_PROMPT}
-    return {kind: _mean_and_interval(estimate) for kind, estimate in pairs.items()}
+    return {kind: mean_and_interval(estimate) for kind, estimate in pairs.items()}
 
 
 def finite(value: float) -> float | None:
@@ -90,7 +90,8 @@ def _estimate(evaluations: Sequence[Evaluation], kind: str) -> Estimate:
     return mean_estimate(_BY_PROMPT[kind](evaluations[0]) if len(evaluations) == 1 else seed_means(evaluations, kind))
 
 
-def _mean_and_interval(estimate: Estimate) -> Json:
+def mean_and_interval(estimate: Estimate) -> Json:
+    """As reports hold it."""
     return {"mean": estimate.mean, "ci95": None if estimate.ci95 is None else list(estimate.ci95)}
 
 

@@ -13,6 +13,7 @@ from raydistill.errors import InputError
 from raydistill.models.load import load_tokenizer
 from raydistill.models.reward_model import SECTION, around, rendered
 from raydistill.models.text import encode_completion
+from raydistill.scoring.batches import longest_first
 
 
 class RewardModel(Protocol):
@@ -84,15 +85,10 @@ class SequenceClassifier:
         return [*opened, *texts[0], *answered, *texts[1], *closed]
 
     def _batches(self, encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Indices of the texts that fit the context, longest first, so that a batch has little padding and memory runs out early."""
-        fitting = [index for index, ids in enumerate(encoded) if self._context is None or len(ids) <= self._context]
-        order = sorted(fitting, key=lambda index: -len(encoded[index]))
-        start = 0
-        while start < len(order):
-            # The score is read at the last token that is not the padding one: without one, transformers takes texts singly.
-            rows = 1 if self._padding is None else max(1, self._spec.batch_tokens // len(encoded[order[start]]))
-            yield order[start : start + rows]
-            start += rows
+        """Indices of the texts that fit the context."""
+        lengths = {index: len(ids) for index, ids in enumerate(encoded) if self._context is None or len(ids) <= self._context}
+        # The score is read at the last token that is not the padding one: without one, transformers takes texts singly.
+        return longest_first(lengths, 1 if self._padding is None else self._spec.batch_tokens)
 
     def _logits(self, rows: Sequence[list[int]]) -> list[float]:
         """One a row, of rows that are filled up on the right."""

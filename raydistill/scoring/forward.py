@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from raydistill.errors import RunError
+from raydistill.scoring.batches import longest_first
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,15 +91,11 @@ class Forward:
         return results
 
     def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
-        """Indices of the pairs that ask for something, longest first, so that a batch has little padding and memory runs out early."""
-        order = sorted((index for index, (_, targets) in enumerate(pairs) if targets), key=lambda index: -_length(pairs[index]))
-        start = 0
-        while start < len(order):
-            longest = _length(pairs[order[start]])
-            self.require_length(longest)
-            rows = max(1, self._batch_tokens // longest)
-            yield order[start : start + rows]
-            start += rows
+        """Indices of the pairs that ask for something, as `longest_first` has them. Raises RunError as `require_length` does."""
+        lengths = {index: _length(pair) for index, pair in enumerate(pairs) if pair[1]}
+        for batch in longest_first(lengths, self._batch_tokens):
+            self.require_length(lengths[batch[0]])
+            yield batch
 
     def require_length(self, tokens: int) -> None:
         """Raises RunError where so many tokens do not fit the model's context."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.fill import fill
 from raydistill.tasks.letters import LETTERS
-from raydistill.tasks.prompt import Prompt, Split
+from raydistill.tasks.prompt import Prompt, Split, hashed_id
 
 if TYPE_CHECKING:
     from raydistill.config.task import AnswerIs, Where
@@ -65,8 +64,8 @@ class Choice(DataTask):
         place = self._right(row, labels, options)
         text = fill(self._layout, question=question, options=_listed(options))
         same = "\n".join((question, *sorted(options)))
-        gold = row.text("task.gold") if "task.gold" in self._columns else ""
-        return Prompt(hashlib.sha256(same.encode()).hexdigest()[:16], text, LETTERS[place], gold, tuple(options))
+        gold = self._gold(row)
+        return Prompt(hashed_id(same), text, LETTERS[place], gold, tuple(options))
 
     def _compared(self, prompt: Prompt) -> str:
         return prompt.text.replace(_listed(prompt.options), "\n".join(sorted(prompt.options)))

@@ -84,6 +84,10 @@ class DataTask(ABC):
     def warm_up(self) -> None:  # noqa: B027 - most tasks have nothing slow to import
         """What a verifier's worker does before the first check."""
 
+    def _gold(self, row: Row) -> str:
+        """A row's worked completion, empty where the task names no column of them."""
+        return row.text("task.gold") if "task.gold" in self._columns else ""
+
     def _compared(self, prompt: Prompt) -> str:
         """What of a prompt is compared with others' to find overlaps."""
         return prompt.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +14,7 @@ from raydistill.errors import InputError
 from raydistill.tasks.data_files import LONGEST, Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.instruction_checks import share_met
-from raydistill.tasks.prompt import Prompt, Split
+from raydistill.tasks.prompt import Prompt, Split, hashed_id
 
 if TYPE_CHECKING:
     from raydistill.config.task import Where
@@ -65,7 +64,7 @@ class Instructions(DataTask):
     def _prompt(self, row: Row) -> Prompt:
         asked, context, gold = (_text(f"task.{name}", row) for name in ("question", "context", "gold"))
         text = f"{asked}\n\n{context}" if context else asked
-        return Prompt(id=hashlib.sha256(text.encode()).hexdigest()[:16], text=text, answer=self._row_checks(row), gold=gold)
+        return Prompt(id=hashed_id(text), text=text, answer=self._row_checks(row), gold=gold)
 
     def _row_checks(self, row: Row) -> str:
         """As JSON. Raises InputError where they are not checks, or neither the row nor the task has any."""

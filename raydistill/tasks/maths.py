@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from raydistill.errors import InputError
 from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.maths_answer import MARK, boxed_answer, same_answer
-from raydistill.tasks.prompt import Prompt, Split
+from raydistill.tasks.prompt import Prompt, Split, hashed_id
 
 if TYPE_CHECKING:
     from raydistill.config.task import Where
@@ -63,8 +62,8 @@ class Maths(DataTask):
         found = self._answer_in(answer).strip()
         if not found:
             raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
-        gold = row.text("task.gold") if "task.gold" in self._columns else ""
-        return Prompt(id=hashlib.sha256(question.encode()).hexdigest()[:16], text=question, answer=found, gold=gold)
+        gold = self._gold(row)
+        return Prompt(id=hashed_id(question), text=question, answer=found, gold=gold)
 
     def _answer_in(self, answer: str) -> str:
         """The answer within the text of the answer column, or "" where the pattern finds none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,6 +23,11 @@ class Prompt:
     """A gold completion: what a student of the `sft_gold` baseline is trained on. Empty where the task has none."""
     options: tuple[str, ...] = ()
     """Of a multiple-choice question; `answer` is then the letter of the right one, A for the first. Empty for any other task."""
+
+
+def hashed_id(text: str) -> str:
+    """The id of a prompt from a data set: the same for what counts as the same question."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Task(Protocol):

@@ -15,7 +15,7 @@ from raydistill.track.away import Attempts
 from raydistill.track.entries import run_params
 from raydistill.track.marker import COMPLETE, RUN_ID, known_run_id
 from raydistill.track.secrets import public_yaml
-from raydistill.track.tracker import Status
+from raydistill.track.tracker import Status, status_after
 
 if TYPE_CHECKING:
     from raydistill.track.store import Store
@@ -89,7 +89,7 @@ def recorded(job: Diagnose, folder: Path) -> Iterator[DiagnosisRecord]:
     try:
         yield record
     except BaseException as error:
-        record.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
+        record.end(status_after(error))
         raise
 
 

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+
+def status_after(error: BaseException) -> Status:
+    """Of a run that ended by it. SystemExit: a scheduler's."""
+    return "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
 FLUSH_SECONDS = 5.0
 """Steps are sent together at most this often."""
 RETRY_SECONDS = 60.0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,17 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "workflows/calibrate.py", *arguments]
 
 
+def workflow(name: str, *arguments: str, timeout: float = 300) -> Ended:
+    """Runs one of `workflows/` with arguments to its end."""
+    command = [sys.executable, f"workflows/{name}.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=ENVIRONMENT)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def run() -> Callable[..., Ended]:
     """Runs `workflows/calibrate.py` with arguments to its end."""
-
-    def call(*arguments: str) -> Ended:
-        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return call
+    return partial(workflow, "calibrate")
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

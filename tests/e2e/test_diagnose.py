@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, Ended
+from tests.e2e.conftest import workflow
 
 SMALL = ["evaluation.prompts=12", "wrong_pairs=20", "track.uri=null", "rollout.engine=transformers"]
 
-
-def diagnose(*arguments: str) -> Ended:
-    command = [sys.executable, "workflows/diagnose.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
-    return Ended(done.returncode, done.stdout, done.stderr)
+diagnose = partial(workflow, "diagnose")
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, Ended
+from tests.e2e.conftest import workflow
 
 SMALL = ["evaluation.prompts=20", "evaluation.samples=2", "rollout.engine=transformers"]
 
-
-def evaluate(*arguments: str) -> Ended:
-    command = [sys.executable, "workflows/evaluate.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
-    return Ended(done.returncode, done.stdout, done.stderr)
+evaluate = partial(workflow, "evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.tasks.arithmetic import Arithmetic
-from tests.e2e.conftest import ENVIRONMENT, TINY, Ended, metrics, report
+from tests.e2e.conftest import TINY, metrics, report, workflow
 from tests.reward.small_reward_model import save_reward_model
 
 RULES = "[{kind: matches, pattern: '#[0-9]$'}, {kind: words, at_most: 6}, {kind: case, case: lower}]"
 """The demo's models answer with two steps and `#` with a digit; ciphers have letters, other answers have none."""
 
-
-def job(name: str, *arguments: str) -> Ended:
-    command = [sys.executable, f"workflows/{name}.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=ENVIRONMENT)
-    return Ended(done.returncode, done.stdout, done.stderr)
+job = partial(workflow, timeout=400)
 
 
 @pytest.fixture(scope="module")

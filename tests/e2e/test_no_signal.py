@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ENVIRONMENT, Ended
+from tests.e2e.conftest import workflow
 
 JOBS = {
     "diagnose": (
@@ -45,9 +43,7 @@ def task(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("job", list(JOBS))
 def test_a_task_that_never_passes_is_warned_about_once(task: list[str], tmp_path: Path, job: str) -> None:
     settings, warning = JOBS[job]
-    command = [sys.executable, f"workflows/{job}.py", *task, *settings, "rollout.engine=transformers", "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
-    ended = Ended(done.returncode, done.stdout, done.stderr)
+    ended = workflow(job, *task, *settings, "rollout.engine=transformers", "--out", str(tmp_path / "run"))
     assert ended.code == 0, ended.err
     assert ended.err.count(f"warning: {warning}; look at some of them") == 1
     assert ended.err.count("20 of 320 rows of") == 1
