@@ -12,7 +12,7 @@ from raydistill.config.calibration import Dtype, RolloutConfig, ScorerConfig, Ze
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
-from raydistill.config.task import is_graded
+from raydistill.config.task import TaskConfig, is_graded, next_question
 from raydistill.evaluate.measure import check_completions
 from raydistill.learner.batch import LearnerSpec, LoraSpec
 from raydistill.learner.group import LearnerGroup
@@ -43,7 +43,7 @@ class Crew:
         self._teacher = lineup.teacher
         self._exact = exact_kl(run, lineup.teacher.facts.embedding_rows)
         model = self._teacher.config.model
-        engines = engine_spec(run.rollout, run.learner.dtype, model)
+        engines = engine_spec(run.rollout, run.task, run.learner.dtype, model)
         self.pool = RolloutPool(engines, run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus)
         self.learner = LearnerGroup(learner_spec(run, model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus)
         self.anchor = self._scorer(lineup.teacher)
@@ -196,7 +196,7 @@ def exact_kl(run: Run, vocabulary: int) -> bool:
     return run.learner.kl_estimator == "exact"
 
 
-def engine_spec(rollout: RolloutConfig, dtype: Dtype, model: str) -> EngineSpec:
+def engine_spec(rollout: RolloutConfig, task: TaskConfig, dtype: Dtype, model: str) -> EngineSpec:
     return EngineSpec(
         kind=rollout.engine,
         model=model,
@@ -204,6 +204,7 @@ def engine_spec(rollout: RolloutConfig, dtype: Dtype, model: str) -> EngineSpec:
         kv_cache_bytes=rollout.kv_cache_mib * 2**20,
         dtype=dtype,
         threads=max(1, int(rollout.cpus)),
+        ends_before=next_question(task),
     )
 
 

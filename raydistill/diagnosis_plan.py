@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.config.task import is_graded
-from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
+from raydistill.diagnose.wrong_traces import too_few_pairs
 from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
 from raydistill.models.preflight import ModelFacts, check_ends
@@ -94,7 +94,6 @@ def require_room(job: Diagnose, pair: Pair) -> None:
 def check_without_room(job: Diagnose) -> Pair:
     """The models and the task, wherever they are to be measured. Raises InputError for the first thing that is wrong."""
     task = make_task(job.task)
-    require_whole_completions(job.task)
     return pair_of(job, task, measured_prompts(task, job.evaluation))
 
 

@@ -226,9 +226,8 @@ class Distillation:
     def _engines(self, role: Role) -> Iterator[RolloutPool]:
         """Engines of a model."""
         rollout = self.job.rollout
-        pool = RolloutPool(
-            engine_spec(rollout, self.job.train.dtype, role.config.model), rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus
-        )
+        spec = engine_spec(rollout, self.job.task, self.job.train.dtype, role.config.model)
+        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
         try:
             with self.phases("start"), self.console.busy(f"starting engines of the {role.facts.section}"):
                 pool.ready()

@@ -100,7 +100,7 @@ class Measurement:
     def _completions(self) -> dict[str, Sampled]:
         """By kind."""
         job, subject, wanted = self.job, self.subject, self._wanted()
-        with engines(job.rollout, job.dtype, subject.role.config.model) as generate:
+        with engines(job.rollout, job.task, job.dtype, subject.role.config.model) as generate:
             for kind, sampling in wanted.items():
                 if self.folder.completions(kind).exists():
                     continue

@@ -13,6 +13,7 @@ from raydistill.calibrate import calibrate, prompts_of_step
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.students import Matching, MethodConfig, SeqKD, StudentsConfig
+from raydistill.config.task import next_question
 from raydistill.crew import Crew
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.evaluate.no_signal import no_signal
@@ -302,6 +303,7 @@ class StudentJobs:
             prompts=tuple(evaluation_prompts(self.run, self.crew)),
             samples=self.run.evaluation.student_samples,
             max_new_tokens=self.run.calibration.max_new_tokens,
+            ends_before=next_question(self.run.task),
             micro_batch_tokens=self.students.micro_batch_tokens,
             verifier=self.run.verifier,
             grader=self.crew.grader,

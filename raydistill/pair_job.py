@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from raydistill.config.diagnose import Diagnose
-from raydistill.crew import scorer_spec
+from raydistill.crew import engine_spec, scorer_spec
 from raydistill.diagnose.comparer import ComparerActor
 from raydistill.diagnose.findings import Json
 from raydistill.diagnose.hands import Ask, Texts
@@ -22,7 +22,6 @@ from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.progress import Console
 from raydistill.reward.grader import Grader
-from raydistill.rollout.engine import EngineSpec
 from raydistill.scoring.score import Scorer, ScorerSpec, SequenceScore
 from raydistill.students.job import student_checker
 from raydistill.tasks.outcome import Checker
@@ -85,10 +84,8 @@ class _Here:
 
         @cache
         def engine() -> TransformersEngine:
-            context, gpu = self._job.rollout.max_model_len, torch.cuda.is_available()
-            return TransformersEngine(
-                EngineSpec("transformers", role.config.model, context, dtype=self._job.dtype, threads=self._threads, gpu=gpu)
-            )
+            spec = engine_spec(self._job.rollout, self._job.task, self._job.dtype, role.config.model)
+            return TransformersEngine(replace(spec, kind="transformers", threads=self._threads, gpu=torch.cuda.is_available()))
 
         yield lambda prompts, sampling: engine().generate(prompts, sampling, engine().weights_version)
 

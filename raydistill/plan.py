@@ -13,7 +13,7 @@ from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
 from raydistill.config.students import Matching, MeasuredOn
 from raydistill.config.task import TaskConfig, VerifierConfig, is_graded, reward_config
-from raydistill.diagnose.wrong_traces import require_whole_completions, too_few_pairs
+from raydistill.diagnose.wrong_traces import too_few_pairs
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
@@ -92,10 +92,9 @@ def check_without_room(run: Run) -> Lineup:
 
 
 def _check_diagnosis(run: Run, task: Task) -> list[str]:
-    """Warnings about what a run's diagnosis cannot measure. Raises InputError for a task that it cannot read."""
+    """Warnings about what a run's diagnosis cannot measure."""
     if run.diagnosis is None or not run.diagnosed:
         return []
-    require_whole_completions(run.task)
     prompts = task.prompts(run.evaluation.split)[: run.evaluation.prompts][: run.diagnosis.prompts]
     few = too_few_pairs("diagnosis.", run.diagnosis.wrong_pairs, len(prompts), run.diagnosis.samples)
     return [] if is_graded(run.task) else few

@@ -14,6 +14,7 @@ from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.students import SeqKD, StudentsConfig
 from raydistill.config.target import TargetConfig
+from raydistill.config.task import next_question
 from raydistill.crew import Crew
 from raydistill.errors import RunError
 from raydistill.evaluate.evaluation import Evaluation
@@ -119,6 +120,7 @@ def seqkd_job(
         prompts=tuple(prompts),
         samples=samples,
         max_new_tokens=run.calibration.max_new_tokens,
+        ends_before=next_question(run.task),
         micro_batch_tokens=run.students.micro_batch_tokens,
         verifier=run.verifier,
         grader=crew.grader,

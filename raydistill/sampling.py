@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from raydistill.config.calibration import Dtype, RolloutConfig
+from raydistill.config.task import TaskConfig
 from raydistill.crew import engine_spec
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.measure import Generate, check_completions
@@ -17,13 +18,14 @@ from raydistill.tasks.prompt import Prompt
 
 
 @contextmanager
-def engines(rollout: RolloutConfig, dtype: Dtype, model: str) -> Iterator[Generate]:
+def engines(rollout: RolloutConfig, task: TaskConfig, dtype: Dtype, model: str) -> Iterator[Generate]:
     """Engines of a model, which start when they are first asked. Asking raises RunError where they do not come up."""
     pools: list[RolloutPool] = []
 
     def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
         if not pools:
-            pools.append(RolloutPool(engine_spec(rollout, dtype, model), rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
+            spec = engine_spec(rollout, task, dtype, model)
+            pools.append(RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
             pools[0].ready()
         return pools[0].generate(prompts, sampling)
 

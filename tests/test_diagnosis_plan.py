@@ -89,13 +89,6 @@ def test_what_checks_answers_is_there_with_the_engines_alone() -> None:
     assert kinds == [["rollout", "verifier"], ["scorer"], ["comparer"]]
 
 
-def test_few_shot_prompts_are_refused(tmp_path: Path) -> None:
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(f'{{"question": "{n}+1?", "answer": "{n + 1}"}}\n' for n in range(40)))
-    with pytest.raises(InputError, match=r"^task\.few_shot: a diagnosis reads completions whole"):
-        diagnosis_plan.check(job(f"task={{kind: maths, data: {{train: {data}}}, few_shot: 2}}"))
-
-
 def test_a_run_says_what_its_diagnosis_will_not_measure() -> None:
     from raydistill import plan
     from raydistill.config.load import load_run

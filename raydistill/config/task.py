@@ -49,13 +49,16 @@ class DataSetTask(Strict):
     few_shot: Annotated[int, Field(ge=0)] = 0
     """Training questions put before each prompt as examples, with their gold completions, or their answers where there is no gold."""
     few_shot_format: str = "Question: {question}\nAnswer: {answer}"
-    """An example, of which a blank line parts the next. The asked question comes last, by the same format up to its answer."""
+    """An example, of which a blank line parts the next. The asked question comes last, by the same format up to its answer. A completion
+    ends where another example begins: at a blank line and what stands before `{question}`, here `Question:`."""
     drop_contaminated: bool = False
     """Leave out training questions that share 13 words in a row, or all words, with one of tune or report; otherwise they are warned of."""
 
     @field_validator("few_shot_format")
     @classmethod
     def _has_question_and_answer(cls, value: str) -> str:
+        if not _opening(value):
+            raise ValueError("must begin with a text such as `Question:`, by which an example of the model's own is told from its answer")
         return require_places(value, "question", "answer")
 
 
@@ -152,6 +155,17 @@ class InstructionsTask(DataSetTask):
 
 
 TaskConfig = Annotated[ArithmeticTask | MathsTask | ChoiceTask | InstructionsTask, Field(discriminator="kind")]
+
+
+def next_question(task: TaskConfig) -> str:
+    """The beginning of an example of its own, with which a model may go on after few-shot prompts; empty for a task without any."""
+    if isinstance(task, ArithmeticTask) or not task.few_shot:
+        return ""
+    return f"\n\n{_opening(task.few_shot_format)}"
+
+
+def _opening(few_shot_format: str) -> str:
+    return few_shot_format.partition("{question}")[0].strip()
 
 
 def is_graded(task: TaskConfig) -> bool:

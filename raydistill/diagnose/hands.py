@@ -53,7 +53,7 @@ class OnRay:
         return start_checker(self._task, self._job.task, self._job.verifier)
 
     def engines(self, role: Role) -> AbstractContextManager[Generate]:
-        return engines(self._job.rollout, self._job.dtype, role.config.model)
+        return engines(self._job.rollout, self._job.task, self._job.dtype, role.config.model)
 
     @contextmanager
     def comparer(self, pair: Pair) -> Iterator[Ask]:

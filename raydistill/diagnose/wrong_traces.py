@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.config.task import TaskConfig
 from raydistill.diagnose.preference import Rivals, corrupt_step
 from raydistill.diagnose.sampled import Sampled
-from raydistill.errors import InputError
 
 FEWEST_PROMPTS = 10
 """Prompts with a pair below which the teacher's own do not do: many pairs of few prompts hang together."""
@@ -69,15 +67,6 @@ def too_few_pairs(section: str, wanted: int, prompts: int, samples: int) -> list
         f"{section}wrong_pairs: {wanted}, but {prompts} prompts of {samples} samples have at most {most} pairs of a wrong and a right "
         "trace: wrong-trace preference will not be measured; use more prompts or samples, or lower it"
     ]
-
-
-def require_whole_completions(task: TaskConfig) -> None:
-    """Raises InputError for few-shot prompts: after them models go on with examples of their own, which the check passes over."""
-    if getattr(task, "few_shot", 0):
-        raise InputError(
-            "task.few_shot: a diagnosis reads completions whole, and after few-shot prompts models go on with examples of their own; "
-            "set it to 0, and say in prompt_format how to answer"
-        )
 
 
 def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int) -> WrongTraces:

@@ -31,6 +31,8 @@ class EngineSpec:
     kv_cache_bytes: int = 2**28
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = 1
+    ends_before: str = ""
+    """A text that a model only writes when its answer is over: a completion ends before the first. Empty for none."""
     gpu: bool = False
     """Whether the engine runs on a GPU. A pool sets it from the GPUs that it reserves."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +20,13 @@ class Sampled:
 
 
 class Transcriber:
-    """Knows which tokens of a model end a turn, which are special, and how its text reads."""
+    """Knows which tokens of a model end a turn, which are special, and how its text reads.
 
-    def __init__(self, model: str) -> None:
+    A completion ends before the text `ends_before`, too, by its fewest tokens with all that comes earlier: where a token reaches
+    into that text, as `.\\n\\n` into one that begins with a blank line, the completion does as well. It then has no end-of-turn token.
+    """
+
+    def __init__(self, model: str, ends_before: str = "") -> None:
         from raydistill.models.load import load_tokenizer
 
         self._tokenizer = load_tokenizer(model)
@@ -31,6 +36,7 @@ class Transcriber:
             raise InputError(f"{model}: neither the config nor the tokenizer names an end-of-sequence token")
         added = self._tokenizer.added_tokens_decoder
         self._special_ids = {*self._tokenizer.all_special_ids, *(id_ for id_, token in added.items() if token.special)}
+        self._ends_before = ends_before
         self._last_id = max(self._tokenizer.get_vocab().values())
 
     def completions(
@@ -50,6 +56,11 @@ class Transcriber:
         return token_ids
 
     def _completion(self, prompt: TokenPrompt, index: int, version: int, sampled: Sampled, body: tuple[int, ...], text: str) -> Completion:
+        ended = len(body) < len(sampled.token_ids)
+        if self._ends_before and self._ends_before in text:
+            ended, body = True, self._up_to(body, text.index(self._ends_before))
+            (text,) = self._texts([body])
+            sampled = Sampled(body, sampled.logprobs[: len(body)])
         return Completion(
             prompt_id=prompt.id,
             sample=index,
@@ -57,10 +68,15 @@ class Transcriber:
             token_ids=sampled.token_ids,
             logprobs=sampled.logprobs,
             text=text,
-            stop=StopReason.LENGTH if len(body) == len(sampled.token_ids) else StopReason.END,
+            stop=StopReason.END if ended else StopReason.LENGTH,
             has_special=any(id_ in self._special_ids or id_ > self._last_id for id_ in body),
             weights_version=version,
         )
+
+    def _up_to(self, body: tuple[int, ...], characters: int) -> tuple[int, ...]:
+        """The fewest tokens, at least one, whose text has so many characters."""
+        counts = range(1, len(body) + 1)
+        return body[: counts[bisect_left(counts, characters, key=lambda count: len(self._texts([body[:count]])[0]))]]
 
     def _texts(self, bodies: Sequence[tuple[int, ...]]) -> list[str]:
         """Decoded with special tokens visible and spaces as they are.

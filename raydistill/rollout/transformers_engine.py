@@ -35,7 +35,7 @@ class TransformersEngine:
         self._device = "cuda" if spec.gpu else "cpu"
         model: Any = load_model(spec.model, spec.dtype)
         self._model = model.to(self._device)
-        self._transcriber = Transcriber(spec.model)
+        self._transcriber = Transcriber(spec.model, spec.ends_before)
         self._manifest = Manifest(self._model)
 
     def generate(self, prompts: Sequence[TokenPrompt], sampling: Sampling, version: int) -> list[list[Completion]]:

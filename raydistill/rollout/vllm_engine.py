@@ -25,7 +25,7 @@ class VllmEngine:
         self.weights_version = 0
         self._max_model_len = spec.max_model_len
         self._llm = _start(spec)
-        self._transcriber = Transcriber(spec.model)
+        self._transcriber = Transcriber(spec.model, spec.ends_before)
         self._manifest = Manifest.of_folder(spec.model)
 
     def generate(self, prompts: Sequence[TokenPrompt], sampling: Sampling, version: int) -> list[list[Completion]]:

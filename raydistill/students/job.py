@@ -46,6 +46,8 @@ class StudentJob:
     """Completions of each prompt, at temperature 1, in the evaluation."""
     max_new_tokens: int
     """Of a completion, in the evaluation and on-policy."""
+    ends_before: str = ""
+    """A text before which its completions end, see `EngineSpec`."""
     micro_batch_tokens: int = 8192
     """Tokens, padding included, in one forward and backward pass."""
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
@@ -114,7 +116,10 @@ def _distil(job: StudentJob, folder: Path, threads: int) -> Evaluation:
     gpu = torch.cuda.is_available()
     reader = read_model("students", job.student)
     longest = max(len(reader.prompt(text)) for text in (*job.train_prompts, *(prompt.text for prompt in job.prompts)))
-    engine = TransformersEngine(EngineSpec("transformers", job.student.model, longest + job.max_new_tokens, threads=threads, gpu=gpu))
+    length = longest + job.max_new_tokens
+    engine = TransformersEngine(
+        EngineSpec("transformers", job.student.model, length, threads=threads, ends_before=job.ends_before, gpu=gpu)
+    )
     if job.method is not None:
         model: Any = load_model(job.student.model)
         model.requires_grad_(True).to("cuda" if gpu else "cpu")

@@ -54,6 +54,8 @@ class ShadowSpec:
     scorer_batch_tokens: int = 16384
     """Both with padding included: in a forward and backward pass, and in a forward pass alone."""
     threads: int = 1
+    ends_before: str = ""
+    """A text before which its completions end, see `EngineSpec`."""
 
 
 class Shadow:
@@ -104,8 +106,10 @@ class Shadow:
         return self._sampled(engine, self._live, asked, sampling), self._sampled(engine, self._twin, asked, sampling)
 
     def _start_engine(self, longest: int) -> TransformersEngine:
-        gpu = torch.cuda.is_available()
-        self._engine = TransformersEngine(EngineSpec("transformers", self.spec.model, longest, threads=self.spec.threads, gpu=gpu))
+        gpu, spec = torch.cuda.is_available(), self.spec
+        self._engine = TransformersEngine(
+            EngineSpec("transformers", spec.model, longest, threads=spec.threads, ends_before=spec.ends_before, gpu=gpu)
+        )
         return self._engine
 
     @staticmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.config.models import ModelConfig
 from raydistill.config.run import Run
 from raydistill.config.shadows import ShadowsConfig
+from raydistill.config.task import next_question
 from raydistill.errors import InputError, RunError, last_line
 from raydistill.evaluate.measure import check_completions
 from raydistill.students.data import Answer, Trace
@@ -173,10 +174,13 @@ class ShadowGroup:
 
 
 def _start(run: Run, config: ShadowsConfig, model: ModelConfig, facts: ModelFacts) -> Any:
-    return start_shadow(shadow_spec(config, model, facts, run.scorer.batch_tokens), config.cpus, config.gpus)
+    spec = shadow_spec(config, model, facts, run.scorer.batch_tokens, next_question(run.task))
+    return start_shadow(spec, config.cpus, config.gpus)
 
 
-def shadow_spec(config: ShadowsConfig, model: ModelConfig, facts: ModelFacts, scorer_batch_tokens: int) -> ShadowSpec:
+def shadow_spec(
+    config: ShadowsConfig, model: ModelConfig, facts: ModelFacts, scorer_batch_tokens: int, ends_before: str = ""
+) -> ShadowSpec:
     from raydistill.students.job import make_reader
     from raydistill.students.shadow import ShadowSpec
 
@@ -194,6 +198,7 @@ def shadow_spec(config: ShadowsConfig, model: ModelConfig, facts: ModelFacts, sc
         micro_batch_tokens=config.micro_batch_tokens,
         scorer_batch_tokens=scorer_batch_tokens,
         threads=max(1, int(config.cpus)),
+        ends_before=ends_before,
     )
 
 

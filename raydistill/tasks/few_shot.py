@@ -18,7 +18,7 @@ class FewShot:
     asked question comes last, by the layout up to its answer, without white space at the end. Examples are the first training questions
     in hash order, the same for every prompt, but that a question is no example for itself; one that overlaps a measured question is none.
 
-    What a model writes after its answer in the manner of a next example is not looked at: see `verify`.
+    Models that were only pretrained go on with examples of their own: engines end a completion before, see `config.task.next_question`.
     """
 
     def __init__(self, task: DataTask, count: int, layout: str) -> None:
@@ -44,18 +44,13 @@ class FewShot:
         return list(self._prompts[split])
 
     def verify(self, prompt: Prompt, completion: str) -> bool | float:
-        """As the task does, of a completion up to where it begins an example of its own, as models do that were only pretrained."""
-        return self._task.verify(prompt, self._first(completion))
+        return self._task.verify(prompt, completion)
 
     def style(self, completion: str) -> str:
-        return self._task.style(self._first(completion))
+        return self._task.style(completion)
 
     def warm_up(self) -> None:
         self._task.warm_up()
-
-    def _first(self, completion: str) -> str:
-        opening = self._layout.partition("{question}")[0].strip()
-        return completion.partition(f"\n\n{opening}")[0] if opening else completion
 
     def _with_examples(self, prompt: Prompt, pool: list[Prompt]) -> Prompt:
         examples = [one for one in pool if one.id != prompt.id][: self._count]

@@ -30,10 +30,10 @@ def _save(folder: Path, eos_in_config: int | None = EOS, eos_token: str | None =
     return str(folder)
 
 
-def _one(model: str, token_ids: tuple[int, ...], max_new_tokens: int = 4) -> Completion:
+def _one(model: str, token_ids: tuple[int, ...], max_new_tokens: int = 4, ends_before: str = "") -> Completion:
     prompt = TokenPrompt("p", (S, A))
-    sampled = [Sampled(token_ids, (-1.0,) * len(token_ids))]
-    ((completion,),) = Transcriber(model).completions([prompt], Sampling(1, max_new_tokens), sampled, version=7)
+    sampled = [Sampled(token_ids, tuple(-float(place) for place, _ in enumerate(token_ids)))]
+    ((completion,),) = Transcriber(model, ends_before).completions([prompt], Sampling(1, max_new_tokens), sampled, version=7)
     return completion
 
 
@@ -64,6 +64,29 @@ def test_an_id_beyond_the_tokenizer_counts_as_special(tmp_path: Path) -> None:
 def test_truncation(tmp_path: Path) -> None:
     assert _one(_save(tmp_path), (A, A, A, A)).stop is StopReason.LENGTH
     assert _one(_save(tmp_path), (A, A, A, EOS)).stop is StopReason.END
+
+
+@pytest.mark.parametrize(
+    ("sampled", "kept"),
+    [
+        ((SPACE_A, DOT, A, B), (SPACE_A, DOT)),
+        ((SPACE_A, SPACE_B, DOT, EOS), (SPACE_A, SPACE_B, DOT, EOS)),
+        ((B, B, SPACE_A, B), (B, B, SPACE_A)),  # the token that reaches into the text stays
+        ((A, B, DOT, A, B, EOS), (A,)),  # never none
+        ((SPACE_A, B, END, EOS), (SPACE_A,)),
+    ],
+)
+def test_a_completion_ends_before_a_text(tmp_path: Path, sampled: tuple[int, ...], kept: tuple[int, ...]) -> None:
+    completion = _one(_save(tmp_path), sampled, len(sampled), ends_before="ab")
+    assert completion.token_ids == kept
+    assert completion.logprobs == tuple(-float(place) for place, _ in enumerate(kept))
+    assert (completion.stop, completion.has_special) == (StopReason.END, False)
+    assert completion.text == _one(_save(tmp_path), (*(one for one in kept if one != EOS), EOS), 9).text
+
+
+def test_what_ends_a_completion_is_looked_for_in_the_text_not_in_the_tokens(tmp_path: Path) -> None:
+    assert _one(_save(tmp_path), (A, A, B, A), ends_before="ab").token_ids == (A,)
+    assert _one(_save(tmp_path), (SPACE_A, SPACE_B, A, A), ends_before="ab").stop is StopReason.LENGTH
 
 
 def test_an_engine_that_stops_for_no_reason_is_an_error(tmp_path: Path) -> None:

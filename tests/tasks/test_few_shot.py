@@ -1,4 +1,4 @@
-"""Worked examples before prompts: which, in what form, and what is read of an answer."""
+"""Worked examples before prompts: which, in what form, and where an answer ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from raydistill.config.task import TaskConfig
+from raydistill.config.task import TaskConfig, next_question
 from raydistill.errors import InputError
 from raydistill.tasks.make import make_task, task_warnings
 from raydistill.tasks.prompt import Task
@@ -64,21 +64,27 @@ def test_too_few_questions_are_said(tmp_path: Path) -> None:
         task(tmp_path / "a.jsonl", rows(10), few_shot=9).prompts("report")
 
 
-@pytest.mark.parametrize("text", ["{question}", "{answer} {question}", "{question}{question}{answer}"])
+@pytest.mark.parametrize("text", ["Q {question}", "{answer} {question}", "Q {question}{question}{answer}"])
 def test_a_format_without_its_places_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="must contain"):
         config(data={"train": "x.jsonl"}, few_shot_format=text)
 
 
-def test_an_answer_ends_where_the_model_begins_an_example_of_its_own(tmp_path: Path) -> None:
+def test_an_answer_is_the_tasks_to_check(tmp_path: Path) -> None:
     shown = task(tmp_path / "a.jsonl", rows(20), gold="answer", few_shot=1)
     prompt = shown.prompts("report")[0]
-    rambling = f" {prompt.gold}\n\nQuestion: What is 98 + 1?\nAnswer: It is 99.\n#### 99"
     assert pickle.loads(pickle.dumps(shown))._task._splits is None
     with Verifier(shown, 1, 5.0) as verifier:
-        assert verifier.verify([prompt] * 2, [rambling, "#### 99"]) == [Outcome.RIGHT, Outcome.WRONG]
-    assert shown.style(rambling) == "hash"
-    assert shown.style("It is 3.\n\nQuestion: \\boxed{3}") == "plain"
+        assert verifier.verify([prompt] * 2, [f" {prompt.gold}", "#### 99"]) == [Outcome.RIGHT, Outcome.WRONG]
+    assert shown.style(prompt.gold) == "hash"
+
+
+def test_a_next_question_is_told_by_the_format() -> None:
+    assert next_question(config(data={"train": "x"}, few_shot=1)) == "\n\nQuestion:"
+    assert next_question(config(data={"train": "x"}, few_shot=1, few_shot_format="Q ({question}) => {answer}.")) == "\n\nQ ("
+    assert next_question(config(data={"train": "x"})) == ""
+    with pytest.raises(ValidationError, match="must begin with a text such as `Question:`"):
+        config(data={"train": "x"}, few_shot=1, few_shot_format=" {question} {answer}")
 
 
 def contaminated(tmp_path: Path, **fields: Any) -> Task:
