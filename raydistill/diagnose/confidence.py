@@ -32,7 +32,8 @@ def confidence(completion: Completion, task: str, spelling: Spelling) -> float |
     span = answer_span(task, completion.text)
     if span is None:
         return None
-    places = token_places(spelling.spell(completion.token_ids[:-1]), completion.text)  # the last one ends the turn
+    written = completion.token_ids[:-1] if completion.has_end else completion.token_ids
+    places = token_places(spelling.spell(written), completion.text)
     first = places[max(byte for byte in places if byte <= span[0])]
     end = places[min(byte for byte in places if byte >= span[1])]
     return min(1.0, math.exp(math.fsum(completion.logprobs[first:end])))

@@ -9,6 +9,8 @@ from enum import StrEnum
 class StopReason(StrEnum):
     END = "end"
     """The model sampled its end-of-turn token."""
+    ANSWERED = "answered"
+    """The model went on after its answer, see `EngineSpec.ends_before`: what it wrote then is left out; there is no end-of-turn token."""
     LENGTH = "length"
     """`max_new_tokens` was reached: the completion is truncated."""
 
@@ -35,6 +37,11 @@ class Completion:
     @property
     def truncated(self) -> bool:
         return self.stop is StopReason.LENGTH
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the last token is one that ends the turn."""
+        return self.stop is StopReason.END
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,9 @@ class Transcriber:
         return token_ids
 
     def _completion(self, prompt: TokenPrompt, index: int, version: int, sampled: Sampled, body: tuple[int, ...], text: str) -> Completion:
-        ended = len(body) < len(sampled.token_ids)
+        stop = StopReason.END if len(body) < len(sampled.token_ids) else StopReason.LENGTH
         if self._ends_before and self._ends_before in text:
-            ended, body = True, self._up_to(body, text.index(self._ends_before))
+            stop, body = StopReason.ANSWERED, self._up_to(body, text.index(self._ends_before))
             (text,) = self._texts([body])
             sampled = Sampled(body, sampled.logprobs[: len(body)])
         return Completion(
@@ -68,7 +68,7 @@ class Transcriber:
             token_ids=sampled.token_ids,
             logprobs=sampled.logprobs,
             text=text,
-            stop=StopReason.END if ended else StopReason.LENGTH,
+            stop=stop,
             has_special=any(id_ in self._special_ids or id_ > self._last_id for id_ in body),
             weights_version=version,
         )

@@ -113,7 +113,7 @@ class Lessons:
 
     def _lesson(self, prompt: str, completion: Completion) -> Lesson | None:
         """None for what has no text that another tokenizer could read."""
-        lesson = Lesson(Encoded(completion.prompt_ids, completion.token_ids), prompt, completion.text, not completion.truncated)
+        lesson = Lesson(Encoded(completion.prompt_ids, completion.token_ids), prompt, completion.text, completion.has_end)
         if self._same:
             return lesson
         lost = bool(completion.text) and len(self._for_teacher(lesson).completion_ids) == lesson.ended

@@ -7,6 +7,7 @@ from raydistill.diagnose.confidence import answers, confidence
 from raydistill.models.load import load_tokenizer
 from raydistill.models.text import encode_completion
 from raydistill.models.trio import demo_model
+from raydistill.rollout.completion import StopReason
 from raydistill.students.spelling import read_spelling
 from tests.diagnose.samples import completion, sampled
 
@@ -22,6 +23,8 @@ def test_it_is_the_probability_of_the_tokens_that_write_the_answer(role):
     logprobs = [-0.01 * (place + 1) for place in range(len(ids))]
     found = confidence(completion(text, [*ids, tokenizer.eos_token_id], [*logprobs, -9.0]), "arithmetic", spelling)
     assert found == pytest.approx(math.exp(logprobs[-1]))
+    answered = replace(completion(text, ids, logprobs), stop=StopReason.ANSWERED)  # without an end token
+    assert confidence(answered, "arithmetic", spelling) == found
 
 
 def test_answers_have_the_text_by_which_they_are_one():

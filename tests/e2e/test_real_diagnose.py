@@ -55,3 +55,13 @@ def test_with_itself_and_noise(tmp_path: Path) -> None:
     found = _diagnosed(tmp_path, teacher, "teacher.prompt_format='{prompt}'")
     assert found["traps"]["tail_noise"]["value"] >= 0
     assert found["traps"]["off_policy_instability"]["value"] > 0
+
+
+def test_after_few_shot_prompts(tmp_path: Path) -> None:
+    """A model that was only pretrained goes on with examples of its own; what is diagnosed ends before."""
+    fewer = ["evaluation.prompts=8", "max_new_tokens=128", "rollout.max_model_len=1024", "wrong_pairs=4"]
+    _diagnosed(tmp_path, real_model(GEMMA), "task.few_shot=3", "task.gold=answer", "teacher.prompt_format='{prompt}'", *fewer)
+    wrote = json.loads((tmp_path / "run" / "completions" / "teacher.json").read_text())["completions"]
+    stops = [one["stop"] for row in wrote for one in row]
+    assert stops.count("answered") > len(stops) / 2
+    assert not any("\n\nQuestion:" in one["text"] for row in wrote for one in row)

@@ -1,4 +1,4 @@
-"""The main job on real models and data: two steps of `configs/real-smoke.yaml`."""
+"""The main job on real models and data: three steps of `configs/real-smoke.yaml`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_time_and_memory(finished: dict[str, Any]) -> None:
 
 def test_calibration_rewards_vary_and_the_loss_is_finite(finished: dict[str, Any]) -> None:
     rows = metrics(finished["out"])
-    assert [row["weights_version"] for row in rows] == [0, 1]
+    assert [row["weights_version"] for row in rows] == [0, 1, 2]
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
-    assert len({row["cal_reward"] for row in rows}) == 2
+    assert len({row["cal_reward"] for row in rows}) == 3
     assert all(abs(row["loss_policy"]) > 0 for row in rows)  # 0 where no group's rewards differ
     assert max(row["sync_deviation"] for row in rows) < 1e-3
 

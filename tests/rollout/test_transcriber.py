@@ -80,7 +80,7 @@ def test_a_completion_ends_before_a_text(tmp_path: Path, sampled: tuple[int, ...
     completion = _one(_save(tmp_path), sampled, len(sampled), ends_before="ab")
     assert completion.token_ids == kept
     assert completion.logprobs == tuple(-float(place) for place, _ in enumerate(kept))
-    assert (completion.stop, completion.has_special) == (StopReason.END, False)
+    assert (completion.has_end, completion.truncated, completion.has_special) == (kept[-1] == EOS, False, False)
     assert completion.text == _one(_save(tmp_path), (*(one for one in kept if one != EOS), EOS), 9).text
 
 
