@@ -135,7 +135,7 @@ def parts(job: Diagnose, pair: Pair) -> list[Part]:
     compared = [one.teacher.facts.parameters + one.student.facts.parameters * (2 if job.gradient_probe else 1) for one in same]
     if compared:
         size = TORCH_BYTES + width * max(compared)
-        kinds.append(Part("comparer", 1, cpus, gpus, size, "both models, compared token by token", "rollout"))
+        kinds.append(Part("comparer", 1, 2 * cpus, gpus, size, "both models, compared token by token", "rollout"))
     return kinds
 
 

@@ -28,7 +28,7 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_that_come_one_after_the_other_share_the_machine() -> None:
     wide = job("rollout.cpus=2", "scorer.cpus=1")
     pair = diagnosis_plan.check(wide)
-    assert sum(part.processes * part.cpus for part in diagnosis_plan.parts(wide, pair)) == 5
+    assert sum(part.processes * part.cpus for part in diagnosis_plan.parts(wide, pair)) == 6
 
 
 @pytest.mark.usefixtures("two_cpus")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from raydistill.config.diagnose import Diagnose
@@ -63,8 +64,10 @@ class OnRay:
         from raydistill.scoring.actor import answers
 
         scorer = self._job.scorer
-        teacher, student = (scorer_spec(role.config, scorer, self._job.dtype) for role in (pair.teacher, pair.student))
-        actor = start_comparer(teacher, student, scorer.cpus, scorer.gpus)
+        specs = [scorer_spec(role.config, scorer, self._job.dtype) for role in (pair.teacher, pair.student)]
+        # In the place of two scorers, and by as many threads.
+        teacher, student = (replace(spec, threads=sum(one.threads for one in specs)) for spec in specs)
+        actor = start_comparer(teacher, student, 2 * scorer.cpus, scorer.gpus)
         try:
             yield lambda asked: answers([getattr(actor, method).remote(*arguments) for method, arguments in asked])
         finally:
