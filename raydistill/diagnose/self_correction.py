@@ -19,7 +19,7 @@ from raydistill.evaluate.ratios import ratio_estimate
 from raydistill.models.text import encode_completion
 from raydistill.rollout.completion import Sampling, TokenPrompt
 from raydistill.students.data import Reader
-from raydistill.tasks.corrections import has_correction
+from raydistill.tasks.corrections import effects, has_correction
 from raydistill.tasks.outcome import Checker, Outcome
 from raydistill.tasks.prompt import Prompt
 
@@ -149,20 +149,43 @@ def _share(back: Sequence[Continued], name: Literal["recovered", "kept"], refere
 
 
 def corrections(sampled: Sampled, task: str) -> Json:
-    """How often a model corrects itself, and the share of right answers with and without."""
+    """How often a model corrects itself, what its corrections come to, and the share of right answers with and without.
+
+    Shares that helped and harmed are of all corrections, see `effects`.
+    """
     rows = [
         [(has_correction(task, one.text), right) for one, right in zip(completions, rights, strict=True)]
         for completions, rights in zip(sampled.completions_BG, sampled.right_BG, strict=True)
     ]
     rate = ratio_estimate([sum(has for has, _ in row) for row in rows], [len(row) for row in rows])
     with_, without = ([[right for has, right in row if has is wanted] for row in rows] for wanted in (True, False))
-    return {"rate": figure(rate, "share of completions", None, (0, 1)), "right_with": _right(with_), "right_without": _right(without)}
+    return {
+        "rate": figure(rate, "share of completions", None, (0, 1)),
+        **_effects(sampled, task),
+        "right_with": _right(with_),
+        "right_without": _right(without),
+    }
+
+
+def _effects(sampled: Sampled, task: str) -> Json:
+    found = [[effects(task, one.text) for one in row] for row in sampled.completions_BG]
+    if any(one is None for row in found for one in row):
+        why = not_measured("whether a step is right is known in the arithmetic task alone")
+        return {"helped": why, "harmed": why}
+    by_prompt = [[effect for one in row for effect in one or ()] for row in found]
+    return {
+        name: _of_kind([[effect == name for effect in row] for row in by_prompt], "share of corrections", "corrections")
+        for name in ("helped", "harmed")
+    }
 
 
 def _right(rows: Sequence[Sequence[float]]) -> Json:
-    completions = sum(map(len, rows))
-    if completions < FEWEST:
-        return not_measured(f"{completions} completions of the kind, and {FEWEST} are needed") | {"n": sum(map(bool, rows))}
-    return figure(ratio_estimate([sum(row) for row in rows], [len(row) for row in rows]), "share right", None, (0, 1)) | {
-        "completions": completions
-    }
+    return _of_kind(rows, "share right", "completions")
+
+
+def _of_kind(rows: Sequence[Sequence[float]], unit: str, counted: str) -> Json:
+    """The share of what is so among what is `counted`, by prompt."""
+    total = sum(map(len, rows))
+    if total < FEWEST:
+        return not_measured(f"{total} {counted} of the kind, and {FEWEST} are needed") | {"n": sum(map(bool, rows))}
+    return figure(ratio_estimate([sum(row) for row in rows], [len(row) for row in rows]), unit, None, (0, 1)) | {counted: total}

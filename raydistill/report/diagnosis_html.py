@@ -225,6 +225,8 @@ def _self_correction(found: Json) -> Section:
         rows += [(f"{name}: after a wrong step, in {traces[source]}", share) for source, share in one["by_source"].items()]
         rows += [
             (f"{name}: completions with a correction", one["corrections"]["rate"]),
+            (f"{name}: corrections that helped", one["corrections"]["helped"]),
+            (f"{name}: corrections that did harm", one["corrections"]["harmed"]),
             (f"{name}: right with a correction", one["corrections"]["right_with"]),
             (f"{name}: right without", one["corrections"]["right_without"]),
         ]

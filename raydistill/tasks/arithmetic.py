@@ -48,6 +48,17 @@ def _steps(text: str) -> tuple[list[tuple[str, int]], int]:
     return [(f"{a}{sign1}{b}=", middle), (f"{middle}{sign2}{c}=", answer)], answer
 
 
+def is_right_step(step: str) -> bool:
+    """Whether the result of a step such as `7+5=2` is right."""
+    return _apply(int(step[0]), step[1], int(step[2])) == int(step[4])
+
+
+def in_digits(completion: str) -> str:
+    """A completion with the letters of its cipher, if it is in one, replaced by the digits that they stand for."""
+    key = CIPHER_KEYS.get(completion[:1])
+    return completion if key is None else completion[0] + completion[1:].translate(str.maketrans(key, "0123456789"))
+
+
 def trace(prompt: str, style: str, rng: random.Random) -> str:
     """A right worked trace of `prompt` in a style of CORRECTED_SHARES; `rng` picks the ramble's letters, the cipher's key and the slip."""
     worked, answer = _steps(prompt)

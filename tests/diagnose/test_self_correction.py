@@ -164,8 +164,16 @@ def test_corrections_are_counted_and_weighed() -> None:
     assert found["rate"]["value"] == 0.5
     assert found["right_with"]["value"] == found["right_without"]["value"] == 0.5
     assert (found["right_with"]["completions"], found["right_with"]["n"]) == (12, 6)
+    assert (found["helped"]["value"], found["harmed"]["value"]) == (0.5, 0)
+    assert (found["helped"]["corrections"], found["helped"]["n"]) == (12, 6)
+    harm = corrections(sampled([[("1+1=2x1+1=3;#3", False)]] * 12), "arithmetic")
+    assert (harm["helped"]["value"], harm["harmed"]["value"]) == (0, 1)
+    words = corrections(sampled([[("1 + 1 = 3. Wait, it is 2.", True)]] * 12), "maths")
+    assert words["rate"]["value"] == 1
+    assert words["helped"] == {"not measured": "whether a step is right is known in the arithmetic task alone"}
     none = corrections(sampled([[("1+1=2;#2", True)]] * 12), "arithmetic")
     assert none["rate"]["value"] == 0
+    assert none["helped"] == {"not measured": "0 corrections of the kind, and 10 are needed", "n": 0}
     assert none["right_with"] == {"not measured": "0 completions of the kind, and 10 are needed", "n": 0}
 
 
