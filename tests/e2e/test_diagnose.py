@@ -129,10 +129,10 @@ def test_a_student_after_distillation_in_mlflow_and_resumed(tmp_path) -> None:
     assert again["traps"]["gap"] == found["traps"]["gap"]
 
 
-@pytest.mark.slow
-def test_another_tokenizer_and_vllm(tmp_path) -> None:
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.slow)])
+def test_another_tokenizer(tmp_path, engine) -> None:
     folder = tmp_path / "run"
-    ended = diagnose(*SMALL[:3], "--student", "demo:proxy", "--out", str(folder))
+    ended = diagnose(*SMALL[:3], f"rollout.engine={engine}", "--student", "demo:proxy", "--out", str(folder))
     assert ended.code == 0, ended.err
     found = json.loads((folder / "diagnosis.json").read_text())
     assert found["traps"]["tail_noise"] == {"not measured": "the tokenizers differ"}
