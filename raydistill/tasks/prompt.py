@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from raydistill.config.data import Split
@@ -24,7 +24,7 @@ class Prompt:
     """A gold completion: what a student of the `sft_gold` baseline is trained on. Empty where the task has none."""
     options: tuple[str, ...] = ()
     """Of a multiple-choice question; `answer` is then the letter of the right one, A for the first. Empty for any other task."""
-    group: str = ""
+    group: str = field(default="", repr=False)  # by its repr a finished student is known, which groups are nothing to
     """Its level or category, where the task names a column of them and it is not empty."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def test_a_group_is_text_and_may_be_empty(tmp_path: Path) -> None:
     found = {one.text.removesuffix("\nAnswer:").rpartition("Question: ")[2]: one.group for one in task.prompts("train")}
     assert found == {text: group for text, group in expected.items() if text in found}
     assert set(found.values()) == {"1", "2.5", "Level 4", "", "True"}
+    assert all(repr(one) == repr(replace(one, group="")) for one in task.prompts("train"))  # a finished student stays known
 
 
 @pytest.mark.parametrize(
