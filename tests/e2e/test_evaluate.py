@@ -95,6 +95,10 @@ def test_scores_by_group_on_a_split_with_columns_of_its_own(tmp_path) -> None:
         (["evaluation.options={}"], ["evaluation.options", "arithmetic task has no options"]),
         (["max_new_tokens=127"], ["max_new_tokens", "the context of model.model (128)"]),
         (["modle.model=x"], ["did you mean 'model'"]),
+        (
+            ["task={kind: maths, data: {train: x.jsonl, report: {source: y.jsonl, qestion: q}}}"],
+            ["task.data.report", "did you mean 'question'"],
+        ),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, arguments, names) -> None:

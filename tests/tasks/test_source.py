@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from raydistill.config.load import load_run
 from raydistill.config.task import TaskConfig
 from raydistill.errors import InputError
 from raydistill.tasks.make import make_task
@@ -173,3 +174,11 @@ def test_real_questions_report_on_a_task_of_other_columns(tmp_path: Path, name: 
     prompts = made(**DOLLY, data=data).prompts("report")
     assert {one.text: one.group for one in prompts} == {row["turns"][0].strip(): row["category"] for row in rows}
     assert (len(prompts), len({one.group for one in prompts})) == (80, groups)
+
+
+@pytest.mark.real
+def test_the_paper_s_preset_reads_vicuna(tmp_path: Path) -> None:
+    train, file = write(tmp_path / "dolly.jsonl", dolly(20)), shared("data/instructions/vicuna_80.jsonl")
+    run = load_run(Path("configs/paper/qwen3-vicuna.yaml"), [f"task.data.train={train}", f"task.data.report.source={file}"])
+    prompts = make_task(run.task).prompts("report")
+    assert (len(prompts), len({one.group for one in prompts}), {one.gold for one in prompts}) == (80, 9, {""})
