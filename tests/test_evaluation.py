@@ -1,5 +1,6 @@
 """From completions and their outcomes to the figures of evaluation.json."""
 
+import json
 import statistics
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 from scipy import stats
 
 from raydistill.diagnose.sampled import Sampled
-from raydistill.evaluation import figures, option_figures
+from raydistill.evaluation import _say, figures, option_figures
 from raydistill.rollout.completion import Completion, StopReason
 from raydistill.scoring.score import SequenceScore
 from raydistill.tasks.prompt import Prompt
@@ -84,3 +85,21 @@ def test_options_by_group_are_those_of_its_questions_alone():
     }
     assert by["Level 10"] == option_figures([scores[0], scores[3]], [replace(prompts[0], group=""), replace(prompts[3], group="")])
     assert found == option_figures(scores, [replace(prompt, group="") for prompt in prompts])
+
+
+def test_the_table_has_a_row_for_each_group_and_kind(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    prompts = tuple(Prompt(str(i), "", "A", "", ("x", "y"), group) for i, group in enumerate([*GROUPS[:3], "[red]x"]))
+    sampled = replace(wrote("AAAA", [[True, True], [True, False], [False, False], [True, True]], [1] * 8), prompts=prompts)
+    scores = [[SequenceScore(-1.0, 1, 1, 0.0), SequenceScore(-2.0, 1, 1, 0.0)]] * 4
+    found = {"model": "m", "prompts": 4, "split": "report", "options": option_figures(scores, prompts)}
+    _say(json.loads(json.dumps(found | figures({"sampled": sampled, "greedy": sampled}))))
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
+    names = [row[0] for row in rows]
+    groups = ["[red]x", "Level 2", "Level 10", "no group"]
+    assert names[-18:] == [f"{kind}, {group}" for kind in ("sampled", "greedy") for group in groups] + [
+        *(f"likeliest option, {name}" for name in ("acc", "acc_norm")),
+        *(f"likeliest option, {name}, {group}" for name in ("acc", "acc_norm") for group in groups),
+    ]
+    assert rows[names.index("sampled, Level 2")][1:4] == ["0.000", "-", "2"]
