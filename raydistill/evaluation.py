@@ -13,6 +13,7 @@ from raydistill.config.evaluate import Evaluate
 from raydistill.config.task import is_graded
 from raydistill.crew import scorer_actor
 from raydistill.diagnose.sampled import Sampled
+from raydistill.evaluate.groups import places_by
 from raydistill.evaluate.intervals import mean_estimate, prompt_means
 from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.evaluation_plan import Subject, parts
@@ -28,6 +29,7 @@ from raydistill.sampling import checked, engines
 from raydistill.scoring.actor import answers
 from raydistill.scoring.score import SequenceScore
 from raydistill.tasks.letters import place_of
+from raydistill.tasks.prompt import Prompt
 from raydistill.timing import KeptPhases
 from raydistill.track.secrets import public_yaml
 
@@ -127,7 +129,7 @@ class Measurement:
                 scores = self._option_scores()
             write_whole(self.folder.options, json.dumps([[asdict(score) for score in row] for row in scores]))
         scores = [[SequenceScore(**score) for score in row] for row in json.loads(self.folder.options.read_text())]
-        return asdict(option_accuracy(scores, [place_of(prompt.answer) for prompt in self.subject.prompts]))
+        return option_figures(scores, self.subject.prompts)
 
     def _option_scores(self) -> list[list[SequenceScore]]:
         """Of each option of each prompt."""
@@ -149,24 +151,41 @@ class Measurement:
 
 def figures(wrote: Mapping[str, Sampled]) -> Json:
     """Scores, `n` in completions and intervals over prompts, mean lengths in tokens, shares cut off, and checks that failed, by kind."""
-    found: Json = {"score": {kind: _score(sampled) for kind, sampled in wrote.items()}}
-    by_option = {kind: _by_answer(sampled) for kind, sampled in wrote.items() if sampled.prompts[0].options}
-    if by_option:
-        found["by_option"] = by_option
+    found: Json = {"score": {kind: _score(sampled.right_BG) for kind, sampled in wrote.items()}}
+    by_option = {
+        kind: _by(sampled, [prompt.answer for prompt in sampled.prompts]) for kind, sampled in wrote.items() if sampled.prompts[0].options
+    }
+    by_group = {kind: _by(sampled, groups) for kind, sampled in wrote.items() if any(groups := _groups(sampled.prompts))}
+    found |= ({"by_option": by_option} if by_option else {}) | ({"by_group": by_group} if by_group else {})
     for name in ("length", "truncated"):
         found[name] = {kind: _mean(sampled, name) for kind, sampled in wrote.items()}
     found["verifier_failures"] = {kind: sampled.verifier_failures for kind, sampled in wrote.items()}
     return found
 
 
-def _score(sampled: Sampled, only: str | None = None) -> Json:
-    """The share of right completions, or their mean reward; `only` of prompts with this answer."""
-    rows = [row for prompt, row in zip(sampled.prompts, sampled.right_BG, strict=True) if only in (None, prompt.answer)]
+def option_figures(scores_BO: Sequence[Sequence[SequenceScore]], prompts: Sequence[Prompt]) -> Json:
+    """How often the likeliest option is the right one; by group, too, where the prompts have groups."""
+
+    def at(places: Sequence[int]) -> Json:
+        return asdict(option_accuracy([scores_BO[place] for place in places], [place_of(prompts[place].answer) for place in places]))
+
+    groups = _groups(prompts)
+    by_group = {"by_group": {name: at(places) for name, places in places_by(groups).items()}} if any(groups) else {}
+    return at(range(len(prompts))) | by_group
+
+
+def _groups(prompts: Sequence[Prompt]) -> list[str]:
+    return [prompt.group for prompt in prompts]
+
+
+def _score(rows: Sequence[Sequence[float]]) -> Json:
+    """The share of right completions, or their mean reward."""
     return mean_and_interval(mean_estimate(prompt_means(rows))) | {"n": sum(map(len, rows))}
 
 
-def _by_answer(sampled: Sampled) -> Json:
-    return {letter: _score(sampled, letter) for letter in sorted({prompt.answer for prompt in sampled.prompts})}
+def _by(sampled: Sampled, names: Sequence[str]) -> Json:
+    """The score of the prompts of each name; `names` are the prompts' own."""
+    return {name: _score([sampled.right_BG[place] for place in places]) for name, places in places_by(names).items()}
 
 
 def _mean(sampled: Sampled, what: str) -> float:
@@ -181,8 +200,12 @@ def _say(found: Json) -> None:
 
     rows = {kind: score | {key: found[key][kind] for key in ("length", "truncated")} for kind, score in found["score"].items()}
     rows |= {f"{kind}, right answer {letter}": one for kind, by in found.get("by_option", {}).items() for letter, one in by.items()}
-    if found["options"]:
-        rows |= {f"likeliest option, {name}": found["options"][name] for name in ("acc", "acc_norm")}
+    rows |= {f"{kind}, {group or 'no group'}": one for kind, by in found.get("by_group", {}).items() for group, one in by.items()}
+    if options := found["options"]:
+        names = ("acc", "acc_norm")
+        rows |= {f"likeliest option, {name}": options[name] for name in names}
+        by = options.get("by_group", {})
+        rows |= {f"likeliest option, {name}, {group or 'no group'}": by[group][name] for name in names for group in by}
     counted = "mean reward" if found.get("graded") else "share right"
     title = f"{found['model']}, {found['prompts']} prompts of {found['split']}"
     table = Table("", counted, "95 %", "n", "tokens", "truncated", title=title)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raydistill.config.evaluate import Evaluate
+from raydistill.config.evaluate import Evaluate, OptionsConfig
+from raydistill.config.task import DataSetTask
 from raydistill.errors import InputError
+from raydistill.evaluate.groups import require_few_groups
+from raydistill.evaluate.options import written_options
 from raydistill.models.checkpoint import Checkpoint
 from raydistill.models.lineup import Role, inspected
 from raydistill.models.reward_model import reward_checkpoint
 from raydistill.models.table import models_table
+from raydistill.models.text import encode_completion
 from raydistill.plan import (
     BYTES,
+    LOOKED_AT,
     TORCH_BYTES,
     Part,
     actor_table,
@@ -50,8 +56,10 @@ def check(job: Evaluate) -> Subject:
     role = inspected("model", job.model)
     facts, reader = role.facts, make_reader(role.facts, role.config)
     prompts = measured_prompts(task, job.evaluation)
-    if job.evaluation.options and not all(prompt.options for prompt in prompts):
-        raise InputError(f"evaluation.options: the {job.task.kind} task has no options to choose from; drop it, or name another task")
+    if isinstance(job.task, DataSetTask):
+        require_few_groups(f"task.{job.task.given(job.evaluation.split, 'group')[0]}", [prompt.group for prompt in prompts])
+    if job.evaluation.options:
+        _check_options(job, job.evaluation.options, role.facts.context, reader, prompts)
     texts = [prompt.text for prompt in prompts]
     if job.generates:
         limits = [("the context of model.model", facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
@@ -61,6 +69,24 @@ def check(job: Evaluate) -> Subject:
     subject = Subject(role, reader, task, tuple(prompts), warnings, reward_checkpoint(job.task))
     check_room(parts(job, subject))
     return subject
+
+
+def _check_options(job: Evaluate, config: OptionsConfig, context: int | None, reader: Reader, prompts: Sequence[Prompt]) -> None:
+    """Raises InputError for a task without options, and for options that the model's context has no room for."""
+    if not all(prompt.options for prompt in prompts):
+        raise InputError(f"evaluation.options: the {job.task.kind} task has no options to choose from; drop it, or name another task")
+    written = {prompt: written_options(prompt, config.continuations) for prompt in prompts}
+    longest = sorted(prompts, key=lambda prompt: len(prompt.text) + max(map(len, written[prompt])))[-LOOKED_AT:]
+    tokens = max(
+        len(reader.prompt(prompt.text)) + len(encode_completion(reader.tokenizer, config.lead + option))
+        for prompt in longest
+        for option in written[prompt]
+    )
+    if context is not None and tokens > context:
+        raise InputError(
+            f"evaluation.options: the longest prompt with an option, {tokens} tokens, is more than the context of model.model ({context}); "
+            "choose shorter prompts, or a model with a longer context"
+        )
 
 
 def parts(job: Evaluate, subject: Subject) -> list[Part]:
@@ -87,6 +113,8 @@ def show(job: Evaluate, subject: Subject, folder: Path) -> None:
     console.print(actor_table(kinds))
     each = f"{job.evaluation.samples} sampled and {int(job.evaluation.greedy)} greedy completions each"
     options = ", the likelihood of each option" if job.evaluation.options else ""
-    console.print(f"{totals(kinds)}; {len(subject.prompts)} prompts of {job.evaluation.split}, {each}{options}", highlight=False)
+    groups = {prompt.group for prompt in subject.prompts} - {""}
+    grouped = f"; {len(groups)} groups" if groups else ""
+    console.print(f"{totals(kinds)}; {len(subject.prompts)} prompts of {job.evaluation.split}, {each}{options}{grouped}", highlight=False)
     for warning in subject.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)

@@ -31,7 +31,7 @@ GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
-_LONGEST = 32
+LOOKED_AT = 32
 """Prompts, the longest in characters, whose tokens are looked at."""
 
 
@@ -87,7 +87,7 @@ def check_without_room(run: Run) -> Lineup:
             raise InputError(f"task: the {split} split has no prompts")
         prompts += some
     _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
-    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-_LONGEST:])
+    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LOOKED_AT:])
     return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task), *_check_diagnosis(run, task)))
 
 
@@ -128,7 +128,7 @@ def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: 
 
 def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
     """Tokens of the longest of some prompts; those that are longest in characters are counted."""
-    return max(len(reader.prompt(text)) for text in sorted(texts, key=len)[-_LONGEST:])
+    return max(len(reader.prompt(text)) for text in sorted(texts, key=len)[-LOOKED_AT:])
 
 
 def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:

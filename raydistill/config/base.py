@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +13,8 @@ class Strict(BaseModel):
     """A part of a config: frozen, no unknown fields, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True)
+    listed: ClassVar[bool] = True
+    """Whether `--help` lists its fields; not where they are those of another part again."""
 
     @model_validator(mode="before")
     @classmethod

@@ -35,7 +35,8 @@ def help_text(job: type[Job] = Run) -> str:
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        if getattr(annotation, "listed", True):
+            yield annotation
     elif get_origin(annotation) in (Union, types.UnionType, tuple) or hasattr(annotation, "__metadata__"):
         for argument in get_args(annotation):
             yield from _models_in(argument)

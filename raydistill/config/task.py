@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from raydistill.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Strict, require_places
 from raydistill.config.calibration import Dtype
 from raydistill.config.checks import Check
-
-Where = dict[str, str | int | float | bool | list[str | int | float | bool]]
-"""Column -> a value or a list of values."""
+from raydistill.config.data import SPLITS, Columns, DataFiles, OwnSource, Split
 
 
 class ArithmeticTask(Strict):
@@ -23,27 +21,11 @@ class ArithmeticTask(Strict):
     """Whether some traces do a step wrong first, say so and do it again: the task of the models `demo-corrections:ROLE`."""
 
 
-class DataFiles(Strict):
-    """A local JSONL, JSON, CSV or Parquet file, or a data set's hub name, for each split."""
-
-    train: str
-    """Prompts for calibration and distillation. Where the next two are missing, all splits are cut from it by a hash of the question."""
-    tune: str | None = None
-    """Prompts for choices made along the way."""
-    report: str | None = None
-    """Prompts for the reported figures only."""
-
-
-class DataSetTask(Strict):
+class DataSetTask(Columns):
     """What tasks over data sets have in common."""
 
-    data: DataFiles
-    where: Where | None = None
-    """Keep only rows with these values, as in `{level: [Level 4, Level 5]}`: a column, or a dotted path, and a value or a list of them."""
-    question: str = "question"
-    """Column that holds the question; a dotted path such as `question.stem` leads into nested ones, here and below."""
-    gold: str | None = None
-    """Column that holds a worked completion, for the `sft_gold` baseline."""
+    data: DataFiles[Any]
+    """Where the splits come from."""
     limit: PositiveInt | None = None
     """Use only this many prompts of each split."""
     few_shot: Annotated[int, Field(ge=0)] = 0
@@ -61,12 +43,18 @@ class DataSetTask(Strict):
             raise ValueError("must begin with a text such as `Question:`, by which an example of the model's own is told from its answer")
         return require_places(value, "question", "answer")
 
+    def given(self, split: Split, name: str) -> tuple[str, Any]:
+        """The config field, below `task`, that says what `name`, such as `group`, is in a split, and what it says."""
+        split = split if getattr(self.data, split) else "train"  # it is cut from there
+        source = getattr(self.data, split)
+        if isinstance(source, OwnSource) and name in source.model_fields_set:
+            return f"data.{split}.{name}", getattr(source, name)
+        return name, getattr(self, name)
 
-class MathsTask(DataSetTask):
-    """Questions with a mathematical answer, checked by math-verify."""
 
-    kind: Literal["maths"]
-    """Selects this task."""
+class MathsColumns(Columns):
+    """Where questions with a mathematical answer are."""
+
     answer: str = "answer"
     """Column that holds the answer."""
     answer_pattern: str | None = None
@@ -74,20 +62,44 @@ class MathsTask(DataSetTask):
     \\boxed, as in MATH's solutions; the whole column if missing."""
 
 
+class MathsSource(OwnSource, MathsColumns):
+    """A split with columns of its own."""
+
+
+class MathsTask(MathsColumns, DataSetTask):
+    """Questions with a mathematical answer, checked by math-verify."""
+
+    kind: Literal["maths"]
+    """Selects this task."""
+    data: DataFiles[MathsSource]
+    """Where the splits come from."""
+
+
 AnswerIs = Literal["label", "index", "text"]
 
 
-class ChoiceTask(DataSetTask):
-    """Multiple-choice questions, answered by a letter."""
+class ChoiceColumns(Columns):
+    """Where multiple-choice questions are."""
 
-    kind: Literal["choice"]
-    """Selects this task."""
     options: str = "options"
     """Column that holds the options: a list of texts, a list of `{label, text}`, or one mapping of a list `label` and a list `text`."""
     answer: str = "answer"
     """Column that tells which option is right."""
     answer_is: AnswerIs = "label"
     """How it tells: by the option's label (a letter, where options have no labels), its place from 0, or its text."""
+
+
+class ChoiceSource(OwnSource, ChoiceColumns):
+    """A split with columns of its own."""
+
+
+class ChoiceTask(ChoiceColumns, DataSetTask):
+    """Multiple-choice questions, answered by a letter."""
+
+    kind: Literal["choice"]
+    """Selects this task."""
+    data: DataFiles[ChoiceSource]
+    """Where the splits come from."""
     layout: str = "{question}\n{options}"
     """The prompt's text; `{options}` becomes lines such as `A. text`."""
 
@@ -120,35 +132,49 @@ class RewardConfig(Strict):
     """GPUs that Ray reserves for it."""
 
 
-class InstructionsTask(DataSetTask):
-    """Open-ended instructions, answered better or worse: graded from 0 to 1 by rules or by a reward model."""
+class InstructionsColumns(Columns):
+    """Where open-ended instructions are."""
 
-    kind: Literal["instructions"]
-    """Selects this task."""
     question: str = "instruction"
     """Column that holds the instruction; where it is a list of turns, the first is asked."""
     context: str | None = None
     """Column with a text that the instruction is about; it may be empty. It follows the instruction after a blank line."""
+    checks_column: str | None = None
+    """Column with more checks for each row: a list, or one written as JSON."""
+
+
+class InstructionsSource(OwnSource, InstructionsColumns):
+    """A split with columns of its own."""
+
+
+class InstructionsTask(InstructionsColumns, DataSetTask):
+    """Open-ended instructions, answered better or worse: graded from 0 to 1 by rules or by a reward model."""
+
+    kind: Literal["instructions"]
+    """Selects this task."""
+    data: DataFiles[InstructionsSource]
+    """Where the splits come from."""
     checks: tuple[Check, ...] = ()
     """Rules that every completion is held to; its reward is the share of those it meets."""
-    checks_column: str | None = None
-    """Column with more of them for each row: a list, or one written as JSON."""
     reward: RewardConfig | None = None
     """A reward model, in the place of rules."""
 
     @model_validator(mode="after")
     def _graded_in_one_way(self) -> InstructionsTask:
-        rules = bool(self.checks or self.checks_column)
-        if not rules and self.reward is None:
-            raise ValueError("nothing grades a completion; give checks, checks_column or reward")
-        if rules and self.reward is not None:
-            raise ValueError("reward: given beside checks; drop one of them")
+        for split in SPLITS:
+            field, column = self.given(split, "checks_column")
+            rules, place = bool(self.checks or column), "" if field == "checks_column" else f"{field}: "
+            if not rules and self.reward is None:
+                raise ValueError(f"{place}nothing grades a completion; give checks, checks_column or reward")
+            if rules and self.reward is not None:
+                raise ValueError(f"{place}reward: given beside checks; drop one of them")
         return self
 
     @model_validator(mode="after")
     def _has_examples_to_show(self) -> InstructionsTask:
-        if self.few_shot and not self.gold:
-            raise ValueError("few_shot: shows reference responses; name task.gold")
+        field, gold = self.given("train", "gold")
+        if self.few_shot and not gold:
+            raise ValueError(f"few_shot: shows reference responses; name task.{field}")
         if self.few_shot and self.reward:
             raise ValueError("few_shot: the reward model would read the examples as well; use checks, or drop few_shot")
         return self

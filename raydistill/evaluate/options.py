@@ -43,14 +43,18 @@ def score_options(
     `lead` is what stands between prompt and option: a space after a plain text such as `... Answer:`, nothing at the start of a chat turn.
     `bytes` are those of the option alone. All options go to `score` at once. Raises ValueError for a prompt without options.
     """
-    for prompt in prompts:
-        if not prompt.options:
-            raise ValueError(f"prompt {prompt.id} has no options")
-    written = [LETTERS[: len(p.options)] if continuations == "letters" else [option.strip() for option in p.options] for p in prompts]
+    written = [written_options(prompt, continuations) for prompt in prompts]
     texts = [prompt.text for prompt, options in zip(prompts, written, strict=True) for _ in options]
     flat = [option for options in written for option in options]
     scores = iter(score(texts, [lead + option for option in flat]))
     return [[replace(next(scores), bytes=len(option.encode())) for option in options] for options in written]
+
+
+def written_options(prompt: Prompt, continuations: Continuations) -> tuple[str, ...]:
+    """What is scored of each option. Raises ValueError for a prompt without options."""
+    if not prompt.options:
+        raise ValueError(f"prompt {prompt.id} has no options")
+    return LETTERS[: len(prompt.options)] if continuations == "letters" else tuple(option.strip() for option in prompt.options)
 
 
 def option_accuracy(scores_BO: Sequence[Sequence[SequenceScore]], right_B: Sequence[int]) -> OptionAccuracy:

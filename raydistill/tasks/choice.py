@@ -13,9 +13,11 @@ from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.fill import fill
 from raydistill.tasks.letters import LETTERS
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
+from raydistill.tasks.source import Given
 
 if TYPE_CHECKING:
-    from raydistill.config.task import AnswerIs, Where
+    from raydistill.config.data import Where
+    from raydistill.config.task import AnswerIs
 
 
 class Choice(DataTask):
@@ -29,10 +31,11 @@ class Choice(DataTask):
     """
 
     name = "choice"
+    columns = ("question", "options", "answer", "gold", "group")
 
     def __init__(
         self,
-        data: Mapping[Split, str | None],
+        data: Mapping[Split, Given | None],
         question: str = "question",
         options: str = "options",
         answer: str = "answer",
@@ -41,11 +44,11 @@ class Choice(DataTask):
         gold: str | None = None,
         limit: int | None = None,
         where: Where | None = None,
+        group: str | None = None,
         drop_contaminated: bool = False,
     ) -> None:
-        columns = {"task.question": question, "task.options": options, "task.answer": answer} | ({"task.gold": gold} if gold else {})
-        super().__init__(data, columns, limit, where, drop_contaminated)
-        self._answer_is = answer_is
+        columns = {"question": question, "options": options, "answer": answer, "gold": gold, "group": group}
+        super().__init__(data, columns | {"answer_is": answer_is, "where": where}, limit, drop_contaminated)
         self._layout = layout
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
@@ -59,27 +62,27 @@ class Choice(DataTask):
         return chosen.manner if chosen else "none"
 
     def _prompt(self, row: Row) -> Prompt:
-        question = row.text("task.question")
+        question = row.text("question")
         labels, options = _options(row)
         place = self._right(row, labels, options)
         text = fill(self._layout, question=question, options=_listed(options))
         same = "\n".join((question, *sorted(options)))
-        gold = self._gold(row)
-        return Prompt(hashed_id(same), text, LETTERS[place], gold, tuple(options))
+        gold, group = row.text_if_any("gold"), row.text_if_any("group")
+        return Prompt(hashed_id(same), text, LETTERS[place], gold, tuple(options), group)
 
     def _compared(self, prompt: Prompt) -> str:
         return prompt.text.replace(_listed(prompt.options), "\n".join(sorted(prompt.options)))
 
     def _right(self, row: Row, labels: Sequence[str], options: Sequence[str]) -> int:
         """The place of the right option, from 0."""
-        answer = row.text("task.answer")
-        known = {"label": labels, "index": [str(place) for place in range(len(options))], "text": options}[self._answer_is]
+        answer, answer_is = row.text("answer"), row.source.settings["answer_is"]
+        known = {"label": labels, "index": [str(place) for place in range(len(options))], "text": options}[answer_is]
         if answer in known:
             return known.index(answer)
         shown = ", ".join(repr(name[:20]) for name in known)
         raise InputError(
-            f"task.answer: {answer[:60]!r} in row {row.number} of {row.source} is the {self._answer_is} of none of its options ({shown}); "
-            "set task.answer_is to label, index or text"
+            f"{row.source.field_of('answer')}: {answer[:60]!r} in {row} is the {answer_is} of none of its options ({shown}); "
+            f"set {row.source.field_of('answer_is')} to label, index or text"
         )
 
 
@@ -89,8 +92,8 @@ def _listed(options: Sequence[str]) -> str:
 
 def _options(row: Row) -> tuple[list[str], list[str]]:
     """Labels and texts of a row's options. Raises InputError for what are no options."""
-    where = f"task.options: row {row.number} of {row.source} has"
-    labels, texts = _parts(row.values["task.options"], where)
+    where = f"{row.place('options')} has"
+    labels, texts = _parts(row.values["options"], where)
     while texts and is_nothing(texts[-1]):  # tables fill up rows of few options
         texts.pop()
     if not 2 <= len(texts) <= len(LETTERS):

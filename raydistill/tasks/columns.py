@@ -11,7 +11,7 @@ from raydistill.errors import InputError
 if TYPE_CHECKING:
     from datasets import Features
 
-    from raydistill.config.task import Where
+    from raydistill.config.data import Where
 
 Path = tuple[str, ...]
 _SHOWN = 8

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from raydistill.errors import InputError, reason
 from raydistill.tasks.columns import Path, RowFilter, find_column, is_nothing, value_at
+from raydistill.tasks.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from raydistill.config.task import Where
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _EMPTY = "{field}: {source} is empty; it needs at least one row"
@@ -26,61 +25,69 @@ HUB_SPLITS = {"train": "train", "tune": "validation", "report": "test"}
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source: what is in the columns asked for, by the config field that names the column."""
+    """One row of a source: what is in the columns asked for."""
 
     number: int
     """In the source, from 1; rows that a filter leaves out count."""
-    source: str
+    source: Source
     values: Mapping[str, Any]
-    """As they are there: text, numbers, lists, mappings. None is empty."""
+    """As they are there: text, numbers, lists, mappings. None is empty. By setting, those apart that name no column."""
 
-    def text(self, field: str) -> str:
+    def __str__(self) -> str:
+        return f"row {self.number} of {self.source.name}"
+
+    def place(self, setting: str) -> str:
+        """Where an error about a value lies: the config field that names its column, and the row."""
+        return f"{self.source.field_of(setting)}: {self}"
+
+    def text(self, setting: str) -> str:
         """A value as text. Raises InputError for what is no text or number, and for a text that no prompt could hold."""
-        value = self.values[field]
+        value = self.values[setting]
         if isinstance(value, list | dict):
             kind = "list" if isinstance(value, list) else "mapping"
-            raise InputError(f"{field}: row {self.number} of {self.source} has a {kind} there, not a text or a number; name a part of it")
+            raise InputError(f"{self.place(setting)} has a {kind} there, not a text or a number; name a part of it")
         text = str(value).strip()
         if len(text) > LONGEST:
-            raise InputError(
-                f"{field}: row {self.number} of {self.source} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out"
-            )
+            raise InputError(f"{self.place(setting)} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out")
         return text
 
+    def text_if_any(self, setting: str) -> str:
+        """The same, or "" where the setting names no column, or its cell is empty."""
+        return "" if is_nothing(self.values.get(setting)) else self.text(setting)
 
-def read_rows(
-    field: str, source: str, split: str, columns: Mapping[str, str], where: Where | None = None, optional: Collection[str] = ()
-) -> list[Row]:
+
+def read_rows(source: Source, columns: Collection[str], optional: Collection[str] = ()) -> list[Row]:
     """The rows of `source`, each with the columns asked for, in order.
 
-    `source` is a file (.jsonl, .json, .csv, .parquet) or a hub data set as `owner/name[:config[:split]]`; `field` is the
-    config field it comes from, and `columns` maps config fields to column names, or to dotted paths within nested columns
-    (see `columns`). `where` keeps the rows that have these values in these columns. Raises InputError for a source that is
-    missing, broken or empty, a missing column, no row that `where` keeps, or a kept row with nothing in one of the columns,
-    those of the fields in `optional` apart.
+    The source is a file (.jsonl, .json, .csv, .parquet) or a hub data set as `owner/name[:config[:split]]`. `columns` are those of its
+    settings that name a column, or a dotted path within nested ones (see `columns`), or nothing. Its setting `where` keeps the rows that
+    have these values in these columns. Raises InputError for a source that is missing, broken or empty, a missing column, no row that
+    `where` keeps, or a kept row with nothing in one of the columns, those in `optional` apart.
     """
-    dataset = _load(field, source, split)
-    paths = {name: find_column(name, source, column, dataset.features) for name, column in columns.items()}
+    field, name = source.field, source.name
+    dataset = _load(field, name, source.split)
+    named = {setting: column for setting in columns if (column := source.settings.get(setting)) is not None}
+    paths = {setting: find_column(source.field_of(setting), name, column, dataset.features) for setting, column in named.items()}
     if not len(dataset):
-        raise InputError(_EMPTY.format(field=field, source=source))
-    kept = RowFilter("task.where", source, where or {}, dataset.features)
+        raise InputError(_EMPTY.format(field=field, source=name))
+    kept = RowFilter(source.field_of("where"), name, source.settings.get("where") or {}, dataset.features)
     kept_rows = ((number, row) for number, row in enumerate(dataset, start=1) if kept.keeps(row))
     try:
-        rows = [Row(number, source, _values(row, number, source, paths, optional)) for number, row in kept_rows]
+        rows = [_row(number, source, row, paths, optional) for number, row in kept_rows]
     except UnicodeDecodeError as error:  # JSON's reader takes any bytes
-        raise InputError(f"{field}: {source} cannot be read: {_broken_at(pathlib.Path(source).expanduser(), error)}") from None
+        raise InputError(f"{field}: {name} cannot be read: {_broken_at(pathlib.Path(name).expanduser(), error)}") from None
     if not rows:
         raise kept.refuse()
     return rows
 
 
-def _values(row: Mapping[str, Any], number: int, source: str, paths: Mapping[str, Path], optional: Collection[str]) -> dict[str, Any]:
-    values = {field: value_at(row, path) for field, path in paths.items()}
-    for field, value in values.items():
-        if is_nothing(value) and field not in optional:
-            column = ".".join(paths[field])
-            raise InputError(f"{field}: row {number} of {source} has nothing in column {column!r}; fill it or leave the row out")
-    return values
+def _row(number: int, source: Source, cells: Mapping[str, Any], paths: Mapping[str, Path], optional: Collection[str]) -> Row:
+    row = Row(number, source, {setting: value_at(cells, path) for setting, path in paths.items()})
+    for setting, value in row.values.items():
+        if is_nothing(value) and setting not in optional:
+            column = ".".join(paths[setting])
+            raise InputError(f"{row.place(setting)} has nothing in column {column!r}; fill it or leave the row out")
+    return row
 
 
 def _load(field: str, source: str, split: str) -> Dataset:

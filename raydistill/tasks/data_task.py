@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raydistill.errors import InputError
 from raydistill.tasks.contamination import overlaps
 from raydistill.tasks.data_files import Row, read_rows
 from raydistill.tasks.prompt import Prompt, Split
+from raydistill.tasks.source import Given, source_of
 from raydistill.tasks.splits import hash_order, split_by_hash
-
-if TYPE_CHECKING:
-    from raydistill.config.task import Where
 
 CUT_SHARES: dict[Split, float] = {"tune": 0.1, "report": 0.25}
 """Share of the training file's prompts that goes to a split which has no file of its own."""
@@ -25,29 +23,29 @@ class DataTask(ABC):
     A split without a source is cut from the training data by a hash of the question. No two prompts of the task have the
     same id: repeats are dropped, and a question of report is left out of tune and train, one of tune out of train.
     Training questions that overlap one of tune or report (see `contamination`) are counted in `warnings`, or left out.
-    `columns` maps config fields to column names, and `where` keeps rows by the values in some of their columns.
+    `settings` are the config fields by which all splits are read, those apart that a split gives itself (see `source`): `where`, which
+    keeps rows by the values in some of their columns, and those that name columns.
     `limit` keeps that many prompts of each split, in hash order, so that a smaller limit gives a part of a larger one.
 
     Sources are read at the first call of `prompts`, which raises InputError for whatever is wrong with them.
     """
 
     name: str
-    optional: tuple[str, ...] = ()
-    """Config fields whose columns may be empty."""
+    columns: tuple[str, ...]
+    """Settings that name a column, or nothing."""
+    optional: tuple[str, ...] = ("group",)
+    """Those whose columns may be empty."""
 
     def __init__(
         self,
-        data: Mapping[Split, str | None],
-        columns: Mapping[str, str],
+        data: Mapping[Split, Given | None],
+        settings: Mapping[str, Any],
         limit: int | None = None,
-        where: Where | None = None,
         drop_contaminated: bool = False,
     ) -> None:
         if not data.get("train"):
             raise InputError("task.data.train: missing; name a file or a hub data set")
-        self._data = dict(data)
-        self._columns = dict(columns)
-        self._where = where
+        self._sources = {split: source_of(split, given, settings) for split, given in data.items() if given}
         self._limit = limit
         self._drop = drop_contaminated
         self.warnings: tuple[str, ...] = ()
@@ -84,10 +82,6 @@ class DataTask(ABC):
     def warm_up(self) -> None:  # noqa: B027 - most tasks have nothing slow to import
         """What a verifier's worker does before the first check."""
 
-    def _gold(self, row: Row) -> str:
-        """A row's worked completion, empty where the task names no column of them."""
-        return row.text("task.gold") if "task.gold" in self._columns else ""
-
     def _compared(self, prompt: Prompt) -> str:
         """What of a prompt is compared with others' to find overlaps."""
         return prompt.text
@@ -100,12 +94,12 @@ class DataTask(ABC):
         splits: dict[Split, list[Prompt]] = {}
         seen: set[str] = set()
         for split in ("report", "tune", "train"):
-            if source := self._data.get(split):
-                rows = read_rows(f"task.data.{split}", source, split, self._columns, self._where, self.optional)
+            if source := self._sources.get(split):
+                rows = read_rows(source, self.columns, self.optional)
                 splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
                 if repeats := len(rows) - len(splits[split]):
-                    message = f"{repeats:,} of {len(rows):,} rows of {source} repeat a question of another row or split; left out"
-                    self.warnings += (f"task.data.{split}: {message}",)
+                    message = f"{repeats:,} of {len(rows):,} rows of {source.name} repeat a question of another row or split; left out"
+                    self.warnings += (f"{source.field}: {message}",)
         self._cut(splits)
         self._find_overlaps(splits)
         if self._drop:

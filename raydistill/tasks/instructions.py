@@ -15,9 +15,10 @@ from raydistill.tasks.data_files import LONGEST, Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.instruction_checks import share_met
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
+from raydistill.tasks.source import Given
 
 if TYPE_CHECKING:
-    from raydistill.config.task import Where
+    from raydistill.config.data import Where
 
 _CHECKS = TypeAdapter(tuple[Check, ...])
 
@@ -30,11 +31,12 @@ class Instructions(DataTask):
     """
 
     name = "instructions"
-    optional = ("task.context", "task.checks_column")
+    columns = ("question", "context", "gold", "checks_column", "group")
+    optional = ("context", "checks_column", "group")
 
     def __init__(
         self,
-        data: Mapping[Split, str | None],
+        data: Mapping[Split, Given | None],
         question: str = "instruction",
         context: str | None = None,
         gold: str | None = None,
@@ -42,12 +44,11 @@ class Instructions(DataTask):
         checks_column: str | None = None,
         limit: int | None = None,
         where: Where | None = None,
+        group: str | None = None,
         drop_contaminated: bool = False,
     ) -> None:
-        named = {"question": question, "context": context, "gold": gold, "checks_column": checks_column}
-        super().__init__(
-            data, {f"task.{name}": column for name, column in named.items() if column is not None}, limit, where, drop_contaminated
-        )
+        columns = {"question": question, "context": context, "gold": gold, "checks_column": checks_column, "group": group}
+        super().__init__(data, columns | {"where": where}, limit, drop_contaminated)
         self._checks = tuple(checks)
 
     def verify(self, prompt: Prompt, completion: str) -> float:
@@ -62,31 +63,31 @@ class Instructions(DataTask):
         return "paragraphs" if len(lines) > 1 else "line"
 
     def _prompt(self, row: Row) -> Prompt:
-        asked, context, gold = (_text(f"task.{name}", row) for name in ("question", "context", "gold"))
+        asked, context, gold = (_text(name, row) for name in ("question", "context", "gold"))
         text = f"{asked}\n\n{context}" if context else asked
-        return Prompt(id=hashed_id(text), text=text, answer=self._row_checks(row), gold=gold)
+        return Prompt(id=hashed_id(text), text=text, answer=self._row_checks(row), gold=gold, group=row.text_if_any("group"))
 
     def _row_checks(self, row: Row) -> str:
         """As JSON. Raises InputError where they are not checks, or neither the row nor the task has any."""
-        if "task.checks_column" not in row.values:
+        if "checks_column" not in row.values:
             return ""
-        where = f"row {row.number} of {row.source}"
+        where = row.place("checks_column")
         try:
-            written = _written(row.values["task.checks_column"])
+            written = _written(row.values["checks_column"])
             if not _parsed(written) and not self._checks:
-                raise InputError(f"task.checks_column: {where} has no checks; give some, or add task.checks for all rows")
+                raise InputError(f"{where} has no checks; give some, or add task.checks for all rows")
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise InputError(f"task.checks_column: {where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise InputError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
         except ValueError as error:
-            raise InputError(f"task.checks_column: {where} is not a list of checks as JSON ({error})") from None
+            raise InputError(f"{where} is not a list of checks as JSON ({error})") from None
         return written
 
 
-def _text(field: str, row: Row) -> str:
+def _text(setting: str, row: Row) -> str:
     """A cell as a text; of a list of turns the first. Raises InputError for what is no text, and for a text that no prompt could hold."""
-    value, where = row.values.get(field), f"{field}: row {row.number} of {row.source}"
+    value, where = row.values.get(setting), row.place(setting)
     if isinstance(value, list | tuple):
         if not value or not isinstance(value[0], str) or not value[0].strip():
             raise InputError(f"{where} has no first turn; fill it or leave the row out")

@@ -24,8 +24,8 @@ def make_task(config: TaskConfig) -> Task:
 
 def _data_task(config: MathsTask | ChoiceTask | InstructionsTask) -> DataTask:
     shared: dict[str, Any] = {
-        "data": {"train": config.data.train, "tune": config.data.tune, "report": config.data.report},
-        **{name: getattr(config, name) for name in ("question", "gold", "limit", "where", "drop_contaminated")},
+        "data": config.data.model_dump(),
+        **{name: getattr(config, name) for name in ("question", "gold", "where", "group", "limit", "drop_contaminated")},
     }
     if isinstance(config, InstructionsTask):
         return Instructions(**shared, context=config.context, checks=config.checks, checks_column=config.checks_column)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from raydistill.errors import InputError
@@ -12,9 +13,10 @@ from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.maths_answer import MARK, boxed_answer, same_answer
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
+from raydistill.tasks.source import Given
 
 if TYPE_CHECKING:
-    from raydistill.config.task import Where
+    from raydistill.config.data import Where
 
 
 class Maths(DataTask):
@@ -26,21 +28,24 @@ class Maths(DataTask):
     """
 
     name = "maths"
+    columns = ("question", "answer", "gold", "group")
 
     def __init__(
         self,
-        data: Mapping[Split, str | None],
+        data: Mapping[Split, Given | None],
         question: str = "question",
         answer: str = "answer",
         gold: str | None = None,
         answer_pattern: str | None = None,
         limit: int | None = None,
         where: Where | None = None,
+        group: str | None = None,
         drop_contaminated: bool = False,
     ) -> None:
-        columns = {"task.question": question, "task.answer": answer} | ({"task.gold": gold} if gold else {})
-        super().__init__(data, columns, limit, where, drop_contaminated)
-        self._answer_pattern = _compiled(answer_pattern)
+        settings = {"question": question, "answer": answer, "gold": gold, "answer_pattern": answer_pattern, "where": where, "group": group}
+        super().__init__(data, settings, limit, drop_contaminated)
+        for source in self._sources.values():
+            _compiled(source.field_of("answer_pattern"), source.settings["answer_pattern"])  # a bad one is refused at once
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
         """Whether the answer in `completion` equals the prompt's, see `maths_answer`. Has no time limit of its own: `Verifier` sets one."""
@@ -58,30 +63,36 @@ class Maths(DataTask):
         return "hash" if MARK in completion else "plain"
 
     def _prompt(self, row: Row) -> Prompt:
-        question, answer = row.text("task.question"), row.text("task.answer")
-        found = self._answer_in(answer).strip()
+        question, answer = row.text("question"), row.text("answer")
+        field = row.source.field_of("answer_pattern")
+        found = _answer_in(answer, _compiled(field, row.source.settings["answer_pattern"])).strip()
         if not found:
-            raise InputError(f"task.answer_pattern: finds no answer in row {row.number} of {row.source}: {answer[-60:]!r}")
-        gold = self._gold(row)
-        return Prompt(id=hashed_id(question), text=question, answer=found, gold=gold)
-
-    def _answer_in(self, answer: str) -> str:
-        """The answer within the text of the answer column, or "" where the pattern finds none."""
-        if self._answer_pattern is None:
-            return answer
-        if isinstance(self._answer_pattern, re.Pattern):
-            matches = list(self._answer_pattern.finditer(answer))
-            return (matches[-1][1] or "") if matches else ""
-        return boxed_answer(answer)
+            raise InputError(f"{field}: finds no answer in {row}: {answer[-60:]!r}")
+        gold, group = row.text_if_any("gold"), row.text_if_any("group")
+        return Prompt(id=hashed_id(question), text=question, answer=found, gold=gold, group=group)
 
 
-def _compiled(pattern: str | None) -> re.Pattern[str] | Literal["boxed"] | None:
+Pattern = re.Pattern[str] | Literal["boxed"] | None
+
+
+def _answer_in(answer: str, pattern: Pattern) -> str:
+    """The answer within the text of the answer column, or "" where the pattern finds none."""
+    if pattern is None:
+        return answer
+    if isinstance(pattern, re.Pattern):
+        matches = list(pattern.finditer(answer))
+        return (matches[-1][1] or "") if matches else ""
+    return boxed_answer(answer)
+
+
+@lru_cache
+def _compiled(field: str, pattern: str | None) -> Pattern:
     if pattern is None or pattern == "boxed":
         return pattern  # type: ignore[return-value]
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"task.answer_pattern: {pattern!r} is not a regular expression ({error})") from None
+        raise InputError(f"{field}: {pattern!r} is not a regular expression ({error})") from None
     if not compiled.groups:
-        raise InputError(f"task.answer_pattern: {pattern!r} has no group; put the answer in parentheses, such as '#### (.*)'")
+        raise InputError(f"{field}: {pattern!r} has no group; put the answer in parentheses, such as '#### (.*)'")
     return compiled

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
-Split = Literal["train", "tune", "report"]
+from raydistill.config.data import Split
+
 READ = 2**14
 """Characters at the end of a completion in which an answer is looked for: it stands at the end, and patterns, above all math-verify's, take
 a time that grows with the square of the length."""
@@ -23,6 +24,8 @@ class Prompt:
     """A gold completion: what a student of the `sft_gold` baseline is trained on. Empty where the task has none."""
     options: tuple[str, ...] = ()
     """Of a multiple-choice question; `answer` is then the letter of the right one, A for the first. Empty for any other task."""
+    group: str = field(default="", repr=False)  # by its repr a finished student is known, which groups are nothing to
+    """Its level or category, where the task names a column of them and it is not empty."""
 
 
 def hashed_id(text: str) -> str:

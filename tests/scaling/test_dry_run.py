@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.config.distill import Distill
+from raydistill.config.evaluate import Evaluate
 from raydistill.config.load import load_job, load_run
 from raydistill.config.run import Run
 from raydistill.config.sweep import Sweep
@@ -27,7 +28,11 @@ from tests.e2e.conftest import ENVIRONMENT
 
 PAPER = Path("configs/paper")
 CHOICE = ("mmlupro", "csqa", "supergpqa")
-RUNS = (*(f"{family}-{task}" for family in ("gemma3", "qwen3") for task in ("bigmath4", "bigmath5", *CHOICE)), "qwen3-dolly")
+RUNS = (
+    *(f"{family}-{task}" for family in ("gemma3", "qwen3") for task in ("bigmath4", "bigmath5", *CHOICE)),
+    "qwen3-dolly",
+    "qwen3-vicuna",
+)
 ON_GPUS = ["rollout.gpus=1", "learner.gpus=1", "scorer.gpus=0.3", "students=null"]
 
 
@@ -85,9 +90,24 @@ def test_a_student_s_preset_is_of_the_paper_s_method_and_of_the_run_s_teacher(na
     assert seqkd.method.completions == job.method.completions
 
 
+def test_vicuna_is_asked_of_what_dolly_trains() -> None:
+    dolly, vicuna = (preset(f"qwen3-{name}").model_dump() for name in ("dolly", "vicuna"))
+    own = {"source": "vicuna_bench.jsonl", "question": "turns", "context": None, "gold": None}
+    assert vicuna["task"].pop("data") == dolly["task"].pop("data") | {"report": own}
+    for part in ("name", "evaluation"):
+        assert dolly.pop(part) != vicuna.pop(part)
+    assert dolly == vicuna
+
+
+def test_an_evaluation_s_preset_is_of_the_student_s_task() -> None:
+    measured, student = (load_job(kind, PAPER / f"{kind.__name__.lower()}-qwen3-mmlupro.yaml") for kind in (Evaluate, Distill))
+    assert (measured.task, measured.model.prompt_format) == (student.task, student.student.prompt_format)
+    assert measured.model.model == f"runs/{student.name}/student"
+
+
 @pytest.mark.parametrize("page", [PAPER / "README.md", Path("docs/scaling.md")])
 def test_commands_on_the_pages_are_of_configs_that_load(page: Path) -> None:
-    kinds = {"calibrate": Run, "sweep": Sweep, "distill": Distill}
+    kinds = {"calibrate": Run, "sweep": Sweep, "distill": Distill, "evaluate": Evaluate}
     commands = [shlex.split(line, comments=True) for line in page.read_text().splitlines() if line.startswith(".venv/bin/raydistill ")]
     assert commands
     for _, verb, *arguments in commands:

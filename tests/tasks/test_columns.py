@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.config.task import Where
+from raydistill.config.data import Where
 from raydistill.errors import InputError
 from raydistill.tasks import data_files
-from raydistill.tasks.data_files import read_rows
+from raydistill.tasks.data_files import Row, read_rows
+from raydistill.tasks.source import source_of
 
 ROWS = [
     {"question": {"stem": f"q{n}", "choices": [{"label": "A", "text": f"a{n}"}, {"label": "B", "text": f"b{n}"}]}, "key": "AB"[n % 2]}
@@ -29,28 +30,31 @@ def nested(tmp_path: Path) -> str:
     return write(tmp_path / "nested.jsonl", ROWS)
 
 
+def read(source: str, where: Where | None = None, **columns: str) -> list[Row]:
+    return read_rows(source_of("train", source, {"where": where, **columns}), tuple(columns))
+
+
 def numbers(source: str, where: Where | None) -> list[int]:
-    return [row.number for row in read_rows("task.data.train", source, "train", {"task.answer": "key"}, where)]
+    return [row.number for row in read(source, where, answer="key")]
 
 
 def test_dotted_paths_reach_into_mappings_and_lists(nested: str) -> None:
-    columns = {"task.question": "question.stem", "task.choices": "question.choices.text", "task.answer": "key"}
-    row = read_rows("task.data.train", nested, "train", columns)[3]
-    assert row.values == {"task.question": "q3", "task.choices": ["a3", "b3"], "task.answer": "B"}
-    assert row.text("task.question") == "q3"
+    row = read(nested, question="question.stem", choices="question.choices.text", answer="key")[3]
+    assert row.values == {"question": "q3", "choices": ["a3", "b3"], "answer": "B"}
+    assert row.text("question") == "q3"
     with pytest.raises(InputError, match=r"task\.choices: row 4 of \S+ has a list there"):
-        row.text("task.choices")
+        row.text("choices")
 
 
 def test_a_column_whose_name_has_a_dot_is_found_by_its_name(tmp_path: Path) -> None:
     source = write(tmp_path / "dots.jsonl", [{"a.b": "whole", "a": {"b": "nested"}}])
-    assert read_rows("task.data.train", source, "train", {"x": "a.b"})[0].values == {"x": "whole"}
+    assert read(source, x="a.b")[0].values == {"x": "whole"}
 
 
 @pytest.mark.parametrize("column", ["question.stm", "question.choices.txt", "key.stem"])
 def test_a_missing_nested_column_is_named(nested: str, column: str) -> None:
     with pytest.raises(InputError, match=rf"^task\.question: \S+ has no column '{column}'.*question\.choices\.text"):
-        read_rows("task.data.train", nested, "train", {"task.question": column})
+        read(nested, question=column)
 
 
 @pytest.mark.parametrize(
@@ -93,24 +97,24 @@ def test_a_row_that_is_left_out_may_be_empty(tmp_path: Path) -> None:
 
 def test_mixed_types_are_text_where_they_can_be(tmp_path: Path) -> None:
     source = write(tmp_path / "mixed.jsonl", [{"key": 1}, {"key": "2.5"}, {"key": 3.5}, {"key": [4]}, {"key": {"value": 5}}])
-    rows = read_rows("task.data.train", source, "train", {"task.answer": "key"})
-    assert [row.text("task.answer") for row in rows[:3]] == ["1", "2.5", "3.5"]
+    rows = read(source, answer="key")
+    assert [row.text("answer") for row in rows[:3]] == ["1", "2.5", "3.5"]
     for row, kind in ((rows[3], "list"), (rows[4], "mapping")):
         with pytest.raises(InputError, match=rf"task\.answer: row {row.number} of \S+ has a {kind} there, not a text or a number"):
-            row.text("task.answer")
+            row.text("answer")
 
 
 def test_below_a_column_of_mixed_types_a_row_without_the_part_is_named(tmp_path: Path) -> None:
     source = write(tmp_path / "mixed.jsonl", [{"key": {"value": 5}}, {"key": "five"}])
     with pytest.raises(InputError, match=r"task\.answer: row 2 of \S+ has nothing in column 'key\.value'"):
-        read_rows("task.data.train", source, "train", {"task.answer": "key.value"})
+        read(source, answer="key.value")
 
 
 def test_a_gigantic_row_is_named(tmp_path: Path) -> None:
     source = write(tmp_path / "giant.jsonl", [{"key": "x"}, {"key": "y" * 50 * 2**20}, {"key": "z"}])
-    rows = read_rows("task.data.train", source, "train", {"task.answer": "key"})
-    assert [rows[index].text("task.answer") for index in (0, 2)] == ["x", "z"]
+    rows = read(source, answer="key")
+    assert [rows[index].text("answer") for index in (0, 2)] == ["x", "z"]
     with pytest.raises(InputError, match=r"task\.answer: row 2 of \S+ has a text of 52,428,800 characters, more than 1,048,576") as caught:
-        rows[1].text("task.answer")
+        rows[1].text("answer")
     assert len(str(caught.value)) < 300
     assert data_files.LONGEST == 2**20
