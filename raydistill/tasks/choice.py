@@ -98,10 +98,12 @@ def _options(row: Row) -> tuple[list[str], list[str]]:
     for place, text in enumerate(texts):
         if is_nothing(text) or isinstance(text, list | dict):
             raise InputError(f"{where} no text for option {LETTERS[place]}; fill it or leave the row out")
-    names = list(LETTERS) if labels is None else [str(label).strip() for label in labels]
+    names = list(LETTERS) if labels is None else [row.plain("task.options", label) for label in labels]
     if len(names) < len(texts) or len(set(names)) < len(names):
-        raise InputError(f"{where} {len(texts)} options but the labels {', '.join(map(repr, names))}; each needs one of its own")
-    return names[: len(texts)], [str(text).strip() for text in texts]
+        raise InputError(
+            f"{where} {len(texts)} options but the labels {', '.join(repr(name[:20]) for name in names)}; each needs one of its own"
+        )
+    return names[: len(texts)], [row.plain("task.options", text) for text in texts]
 
 
 def _parts(value: Any, where: str) -> tuple[list[Any] | None, list[Any]]:

@@ -40,12 +40,20 @@ class Row:
         if isinstance(value, list | dict):
             kind = "list" if isinstance(value, list) else "mapping"
             raise InputError(f"{field}: row {self.number} of {self.source} has a {kind} there, not a text or a number; name a part of it")
+        return self.plain(field, value)
+
+    def plain(self, field: str, value: Any) -> str:
+        """A text or a number, which the row has for the field, as text. Raises InputError for a text that no prompt could hold."""
         text = str(value).strip()
+        self.require_length(field, text)
+        return text
+
+    def require_length(self, field: str, text: str) -> None:
+        """Raises InputError for a text that no prompt could hold."""
         if len(text) > LONGEST:
             raise InputError(
                 f"{field}: row {self.number} of {self.source} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out"
             )
-        return text
 
 
 def read_rows(

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.checks import Check
 from raydistill.errors import InputError
-from raydistill.tasks.data_files import LONGEST, Row
+from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.instruction_checks import share_met
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
@@ -73,13 +73,14 @@ class Instructions(DataTask):
         where = f"row {row.number} of {row.source}"
         try:
             written = _written(row.values["task.checks_column"])
+            row.require_length("task.checks_column", written)
             if not _parsed(written) and not self._checks:
                 raise InputError(f"task.checks_column: {where} has no checks; give some, or add task.checks for all rows")
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise InputError(f"task.checks_column: {where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"task.checks_column: {where} is not a list of checks as JSON ({error})") from None
         return written
 
@@ -93,9 +94,7 @@ def _text(field: str, row: Row) -> str:
         value = value[0]
     if value is not None and not isinstance(value, str):
         raise InputError(f"{where} holds {type(value).__name__}, where a text or a list of texts is wanted")
-    if len(value or "") > LONGEST:
-        raise InputError(f"{where} has a text of {len(value or ''):,} characters, more than {LONGEST:,}; leave it out")
-    return (value or "").strip()
+    return row.plain(field, value or "")
 
 
 def _written(cell: Any) -> str:

@@ -138,6 +138,17 @@ BAD = {
     "string": ({"options": "red, green"}, {}, r"task\.options: row 1 of \S+ has no list of options there; name a column with texts"),
     "labels": ({"options": {"label": ["A", "A", "B"], "text": TEXTS}}, {}, r"has 3 options but the labels 'A', 'A', 'B'; each needs one"),
     "short": ({"options": {"label": ["A", "B"], "text": TEXTS}}, {}, r"has 3 options but the labels 'A', 'B'; each needs one"),
+    "giant": (
+        {"options": ["red", "y" * 3 * 2**20]},
+        {},
+        r"^task\.options: row 1 of \S+ has a text of 3,145,728 characters, more than 1,048,576",
+    ),
+    "giant label": ({"options": {"label": ["A", "y" * 3 * 2**20], "text": ["red", "blue"]}}, {}, r"row 1 of \S+ has a text of 3,145,728"),
+    "long labels": (
+        {"options": {"label": ["y" * 2**20] * 3, "text": TEXTS}},
+        {},
+        r"has 3 options but the labels 'y{20}', 'y{20}', 'y{20}'; each",
+    ),
     "column": ({}, {"options": "choices"}, r"task\.options: \S+ has no column 'choices'"),
 }
 
@@ -148,6 +159,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         made(tmp_path / "rows.jsonl", plain(**row), **fields).prompts("train")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_options_that_fill_up_a_table_are_left_out(tmp_path: Path) -> None:
