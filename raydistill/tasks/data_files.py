@@ -35,7 +35,7 @@ class Row:
     """As they are there: text, numbers, lists, mappings. None is empty."""
 
     def text(self, field: str) -> str:
-        """A value as text. Raises InputError for what is no text or number, and for a text that no prompt could hold."""
+        """A value as text. Raises InputError for what is no text or number, and as `plain`."""
         value = self.values[field]
         if isinstance(value, list | dict):
             kind = "list" if isinstance(value, list) else "mapping"
@@ -43,7 +43,9 @@ class Row:
         return self.plain(field, value)
 
     def plain(self, field: str, value: Any) -> str:
-        """A text or a number, which the row has for the field, as text. Raises InputError for a text that no prompt could hold."""
+        """A text or a number of the row, for a field, as text. Raises InputError for bytes, and for a text that no prompt could hold."""
+        if isinstance(value, bytes):
+            raise InputError(f"{field}: row {self.number} of {self.source} has bytes there, not text; save the column as text")
         text = str(value).strip()
         self.require_length(field, text)
         return text
@@ -72,11 +74,14 @@ def read_rows(
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=source))
     kept = RowFilter("task.where", source, where or {}, dataset.features)
-    kept_rows = ((number, row) for number, row in enumerate(dataset, start=1) if kept.keeps(row))
+    number, rows = 0, []
     try:
-        rows = [Row(number, source, _values(row, number, source, paths, optional)) for number, row in kept_rows]
-    except UnicodeDecodeError as error:  # JSON's reader takes any bytes
-        raise InputError(f"{field}: {source} cannot be read: {_broken_at(pathlib.Path(source).expanduser(), error)}") from None
+        for number, row in enumerate(dataset, start=1):
+            if kept.keeps(row):
+                rows.append(Row(number, source, _values(row, number, source, paths, optional)))
+    except UnicodeDecodeError as error:  # the readers of JSON and Parquet take any bytes
+        broken = _broken_at(pathlib.Path(source).expanduser(), error, number + 1)
+        raise InputError(f"{field}: {source} cannot be read: {broken}") from None
     if not rows:
         raise kept.refuse()
     return rows
@@ -121,8 +126,8 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
         raise InputError(f"{field}: {source} cannot be read as {builder.upper()}: {_broken_at(path, error)}") from error
 
 
-def _broken_at(path: pathlib.Path, error: Exception) -> str:
-    """Where a file breaks. It is looked up by lines: the libraries' own messages count from the start of some block."""
+def _broken_at(path: pathlib.Path, error: Exception, row: int | None = None) -> str:
+    """Where a file breaks; `row` is known where there are no lines. They are looked up: the libraries' messages count from some block."""
     text_file = path.is_file() and path.suffix.lower() != ".parquet"
     for number, line in enumerate(path.read_bytes().split(b"\n") if text_file else (), start=1):
         try:
@@ -130,10 +135,14 @@ def _broken_at(path: pathlib.Path, error: Exception) -> str:
             if path.suffix.lower() == ".jsonl":
                 json.loads(text.strip() or "{}")
         except UnicodeDecodeError as broken:
-            return f"line {number} is not UTF-8 (byte {line[broken.start]:#04x} at {broken.start}); save the file as UTF-8"
+            return f"line {number} {_not_utf8(broken)}"
         except ValueError as broken:
             return f"line {number}: {broken}"
-    return reason(error.__cause__ or error)
+    return f"row {row} {_not_utf8(error)}" if row and isinstance(error, UnicodeDecodeError) else reason(error.__cause__ or error)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); save the file as UTF-8"
 
 
 def _load_hub(field: str, source: str, split: str) -> Dataset:

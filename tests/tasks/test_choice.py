@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.task import TaskConfig
@@ -160,6 +162,13 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
         made(tmp_path / "rows.jsonl", plain(**row), **fields).prompts("train")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_options_of_bytes_are_named(tmp_path: Path) -> None:
+    table = pa.table({"question": ["Number 1?"], "options": [[b"red", b"blue"]], "answer": ["A"]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"^task\.options: row 1 of \S+ has bytes there, not text; save the column as text$"):
+        made(tmp_path / "unread.jsonl", [], data={"train": str(tmp_path / "rows.parquet")}).prompts("train")
 
 
 def test_options_that_fill_up_a_table_are_left_out(tmp_path: Path) -> None:
