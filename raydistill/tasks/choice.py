@@ -11,7 +11,7 @@ from raydistill.tasks.columns import is_nothing
 from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.fill import fill
-from raydistill.tasks.letters import LETTERS
+from raydistill.tasks.letters import LETTERS, place_of
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class Choice(DataTask):
 
     def _compared(self, prompt: Prompt) -> str:
         return prompt.text.replace(_listed(prompt.options), "\n".join(sorted(prompt.options)))
+
+    def _wanted(self, prompt: Prompt) -> str:
+        return prompt.options[place_of(prompt.answer)]  # a repeat may have its options in another order
 
     def _right(self, row: Row, labels: Sequence[str], options: Sequence[str]) -> int:
         """The place of the right option, from 0."""

@@ -95,7 +95,17 @@ def test_a_layout_without_its_places_is_refused(layout: str) -> None:
 def test_the_same_question_with_its_options_in_another_order_is_a_repeat(tmp_path: Path) -> None:
     turned = [row | {"options": TEXTS[::-1]} for row in plain()]
     others = [row | {"options": [*TEXTS, "grey"]} for row in plain(3)]
-    assert len(every(made(tmp_path / "rows.jsonl", plain() + turned + others))) == 15
+    task = made(tmp_path / "rows.jsonl", plain() + turned + others)
+    assert len(every(task)) == 15
+    assert task.warnings[0].endswith("repeat a question of another row or split; left out")  # type: ignore[attr-defined]
+
+
+def test_repeats_are_compared_by_the_text_of_the_right_option(tmp_path: Path) -> None:
+    turned = [row | {"options": TEXTS[::-1], "answer": answer} for row, answer in zip(plain(3), "ABC", strict=True)]
+    task = made(tmp_path / "rows.jsonl", plain() + turned)
+    task.prompts("train")
+    assert "3 of 15 rows of" in task.warnings[0]  # type: ignore[attr-defined]
+    assert task.warnings[0].endswith("; left out, 2 of them with another answer than the one that is kept")  # type: ignore[attr-defined]
 
 
 def test_overlaps_are_of_questions_and_options_in_any_order(tmp_path: Path) -> None:

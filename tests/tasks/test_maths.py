@@ -72,6 +72,18 @@ def test_repeats_are_counted(tmp_path: Path) -> None:
     assert task.warnings == (f"task.data.train: 10 of 35 rows of {files['train']} repeat a question of another row or split; left out",)
 
 
+def test_repeats_with_another_answer_are_counted(tmp_path: Path) -> None:
+    """Within a file and between splits; the first is kept, that of report before that of train."""
+    wrong = [row | {"answer": "#### -1"} for row in questions(0, 30)]
+    files: dict[Split, str | None] = {"train": write(tmp_path / "train.jsonl", questions(0, 30) + questions(0, 5) + wrong[:3])}
+    files["report"] = write(tmp_path / "report.jsonl", [*wrong[29:], *questions(30, 40)])
+    task = Maths(files, answer_pattern="#### (.*)")
+    found = {prompt.text: prompt.answer for split in SPLITS for prompt in task.prompts(split)}
+    assert found == {f"What is {n} + 1?": "-1" if n == 29 else str(n + 1) for n in range(40)}
+    message = f"task.data.train: 9 of 38 rows of {files['train']} repeat a question of another row or split; left out"
+    assert task.warnings[0] == f"{message}, 4 of them with another answer than the one that is kept"
+
+
 def test_a_missing_tune_split_is_cut_from_train_alone(tmp_path: Path) -> None:
     files = {
         "train": write(tmp_path / "train.jsonl", questions(0, 30)),
