@@ -136,7 +136,7 @@ def _broken_at(path: pathlib.Path, error: Exception, row: int | None = None) -> 
                 json.loads(text.strip() or "{}")
         except UnicodeDecodeError as broken:
             return f"line {number} {_not_utf8(broken)}"
-        except ValueError as broken:
+        except (ValueError, RecursionError) as broken:
             return f"line {number}: {broken}"
     return f"row {row} {_not_utf8(error)}" if row and isinstance(error, UnicodeDecodeError) else reason(error.__cause__ or error)
 
@@ -148,7 +148,7 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 def _load_hub(field: str, source: str, split: str) -> Dataset:
     from datasets import load_dataset
 
-    name, *rest = source.split(":")
+    name, *rest = source.split(":", 2)  # a split may be a part of one, such as train[:100]
     config = rest[0] if rest else None
     part = rest[1] if len(rest) > 1 else HUB_SPLITS[split]
     try:
