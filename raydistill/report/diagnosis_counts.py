@@ -1,4 +1,4 @@
-"""What a diagnosis left out or could not check, in sentences."""
+"""What a diagnosis could not check, or left out, in sentences."""
 
 from __future__ import annotations
 
@@ -8,13 +8,26 @@ from raydistill.report.scores import Json
 
 
 def counted(found: Json) -> Iterator[str]:
-    """One for each kind that there was any of; `found` is the content of diagnosis.json."""
-    yield from _too_long(found["traps"]["gap"]["too_long"], "the student")
+    """One for each model or pair of which there was any. `found` is the content of diagnosis.json, which was without counts once."""
+    for name, counts in found.get("verifier_failures", {}).items():
+        yield from _failures(f"the {name}", counts)
+    yield from _too_long(found, "the student")
     if after := found.get("after"):
-        yield from _too_long(after["traps"]["gap"]["too_long"], "the student after distillation")
+        name = "the student after distillation"
+        yield from _failures(name, after.get("verifier_failures", {}))
+        yield from _too_long(after, name)
 
 
-def _too_long(counts: Json, student: str) -> Iterator[str]:
+def _failures(who: str, counts: Json) -> Iterator[str]:
+    if any(counts.values()):
+        yield (
+            f"Checks that failed, by time, a crash or a reward that is no number, and count as wrong: {counts['completions']:,} of {who}'s "
+            f"completions, and {counts['continuations']:,} of its continuations of cut traces."
+        )
+
+
+def _too_long(found: Json, student: str) -> Iterator[str]:
+    counts = found["traps"]["gap"].get("too_long", {})
     if any(counts.values()):
         yield (
             f"Left out of the gap between the teacher and {student}, as in its own tokens a model's context does not hold them: "
