@@ -26,6 +26,7 @@ from raydistill.evaluate.no_signal import no_signal
 from raydistill.files import write_whole
 from raydistill.models.lineup import Role
 from raydistill.progress import Console
+from raydistill.report.diagnosis_counts import counted
 from raydistill.rollout.completion import Sampling
 from raydistill.runfolder import RunFolder
 from raydistill.runlog import explained, resume_command
@@ -86,10 +87,15 @@ def run_diagnosis(job: Diagnose, pair: Pair, folder: DiagnosisFolder, resume: bo
 
 @dataclass(frozen=True)
 class Wrote:
-    """What the teacher wrote by itself, and how it went on from cut traces."""
+    """What a model wrote by itself, and how it went on from cut traces."""
 
     sampled: Sampled
     back: list[Continued]
+
+    @property
+    def failures(self) -> Json:
+        """Checks that failed of either."""
+        return {"completions": self.sampled.verifier_failures, "continuations": sum(one.failed for one in self.back)}
 
 
 class Diagnosis:
@@ -121,6 +127,7 @@ class Diagnosis:
             "models": {"teacher": job.teacher.model, "student": job.student.model},
             **student.found,
             "score": {"teacher": findings.score(sampled, score_unit(job.task)), "student": student.found["score"]},
+            "verifier_failures": {"teacher": teacher.failures, "student": student.found["verifier_failures"]},
         }
         if pair.after is None or job.after is None:
             return found
@@ -139,6 +146,7 @@ class Diagnosis:
         answers_BG, hallucination = self._overconfidence(pair, teacher.sampled, sampled)
         found = {
             "score": findings.score(sampled, score_unit(self.job.task)),
+            "verifier_failures": Wrote(sampled, back).failures,
             "traps": {"tail_noise": noise, "off_policy_instability": instability, "gap": gap},
             "symptoms": {
                 "overconfident_hallucination": hallucination,
@@ -157,7 +165,7 @@ class Diagnosis:
         sampling = Sampling(samples, self.job.max_new_tokens, seed=_SEED + self.job.seed)
         with self.phases("sample"), self.console.busy(f"sampling from the {role.facts.section}"), self._hands.checker() as checker:
             found = checked(generate, checker, prompts, reader, sampling)
-        if warning := no_signal(f"the {role.facts.section}", found.right_BG):
+        if warning := no_signal(f"the {role.facts.section}", found.right_BG, found.verifier_failures):
             self.console.say(f"warning: {warning}")
         write_whole(path, found.to_json())
         return found
@@ -181,7 +189,7 @@ class Diagnosis:
         told, seed = f"letting the {role.facts.section} go on from a wrong step", _SEED + self.job.seed
         with self.phases("sample"), self.console.busy(told), self._hands.checker() as checker:
             found = continuations(generate, reader, self.pair.prompts, cuts, checker, self.job.max_new_tokens, seed)
-        write_whole(path, json.dumps([(one.recovered, one.kept) for one in found]))
+        write_whole(path, json.dumps([(one.recovered, one.kept, one.failed) for one in found]))
         return found
 
     # --- what it shows
@@ -235,5 +243,5 @@ def _say(found: Json) -> None:
             table.add_row(TITLES[name], figure_in_words(one), "" if reference is None else f"{reference:.3f}")
     console = RichConsole()
     console.print(table, markup=False)
-    for sentence in found["verdict"]:
+    for sentence in (*counted(found), *found["verdict"]):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)

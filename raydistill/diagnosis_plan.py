@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from raydistill.plan import (
     require_context,
     totals,
 )
-from raydistill.reading import require_readable
+from raydistill.reading import longer_completions, require_readable
 from raydistill.students.data import Reader
 from raydistill.students.job import make_reader
 from raydistill.tasks.make import make_task, task_warnings
@@ -101,22 +101,30 @@ def pair_of(job: Diagnose, task: Task, prompts: Sequence[Prompt]) -> Pair:
     """The models, and how they read these prompts of the task. Raises InputError for the first thing that is wrong."""
     given = {"teacher": job.teacher, "student": job.student, "after": job.after}
     roles = [inspected(section, config) for section, config in given.items() if config]
-    readers = [make_reader(role.facts, role.config) for role in roles]
-    texts = [prompt.text for prompt in prompts]
-    for role, reader in zip(roles, readers, strict=True):
-        limits = [(f"the context of {role.facts.section}.model", role.facts.context), ("rollout.max_model_len", job.rollout.max_model_len)]
-        require_context("max_new_tokens", job.max_new_tokens, longest_prompt(reader, texts), limits)
-        require_readable(role.facts.section, reader, texts)
-    teacher, *students = roles
+    readers = {role.facts.section: make_reader(role.facts, role.config) for role in roles}
+    reading = _check_reading(job, roles, readers, prompts)
+    (teacher, *students), (own, *others) = roles, readers.values()
     warnings = [warning for role in roles for warning in role.facts.warnings]
-    warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task)]
+    warnings += [*check_ends(teacher.facts, [student.facts for student in students]), *task_warnings(task), *reading]
     if not is_graded(job.task):
         warnings += too_few_pairs("", job.wrong_pairs, len(prompts), job.evaluation.teacher_samples)
     pairs = [
-        Pair(teacher, student, readers[0], reader, task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
-        for student, reader in zip(students, readers[1:], strict=True)
+        Pair(teacher, student, own, reader, task, tuple(prompts), tuple(warnings), reward_checkpoint(job.task))
+        for student, reader in zip(students, others, strict=True)
     ]
     return replace(pairs[0], after=pairs[1]) if pairs[1:] else pairs[0]
+
+
+def _check_reading(job: Diagnose, roles: Sequence[Role], readers: Mapping[str, Reader], prompts: Sequence[Prompt]) -> list[str]:
+    """Warnings about how the models read the prompts. Raises InputError where a prompt does not fit, or cannot be told from another."""
+    texts, golds = [prompt.text for prompt in prompts], [prompt.gold for prompt in prompts if prompt.gold]
+    contexts = {role.facts.section: role.facts.context for role in roles}
+    longest = {section: longest_prompt(reader, texts) for section, reader in readers.items()}
+    for section, reader in readers.items():
+        limits = [(f"the context of {section}.model", contexts[section]), ("rollout.max_model_len", job.rollout.max_model_len)]
+        require_context("max_new_tokens", job.max_new_tokens, longest[section], limits)
+        require_readable(section, reader, texts)
+    return longer_completions(readers, contexts, longest, golds, job.max_new_tokens, "max_new_tokens")
 
 
 def parts(job: Diagnose, pair: Pair) -> list[Part]:

@@ -15,6 +15,7 @@ from raydistill.crew import scorer_actor
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.groups import places_by
 from raydistill.evaluate.intervals import mean_estimate, prompt_means
+from raydistill.evaluate.no_signal import no_signal
 from raydistill.evaluate.options import option_accuracy, score_options
 from raydistill.evaluation_plan import Subject, parts
 from raydistill.files import write_whole
@@ -87,6 +88,9 @@ class Measurement:
         job, subject = self.job, self.subject
         with self.phases.kept():
             wrote = self._completions()
+            rows, failures = [row for one in wrote.values() for row in one.right_BG], sum(one.verifier_failures for one in wrote.values())
+            if warning := no_signal("the model", rows, failures):
+                self.console.say(f"warning: {warning}")
             options = self._options() if job.evaluation.options else None
         found: Json = {
             "run": job.name,

@@ -100,7 +100,7 @@ class Experiment:
         known = path.exists()
         with self.phases("evaluate"), self.console.busy("measuring the original teacher"):
             found = measure_teacher(self.run, self.crew, self.run.seeds[0], path)
-        if not known and (warning := no_signal("the original teacher", found.evaluation.sampled_BG)):
+        if not known and (warning := no_signal("the original teacher", found.evaluation.sampled_BG, found.evaluation.verifier_failures)):
             self.console.say(f"warning: {warning}")
         return found
 

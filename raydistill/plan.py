@@ -86,8 +86,8 @@ def check_without_room(run: Run) -> Lineup:
         if not some:
             raise InputError(f"task: the {split} split has no prompts")
         prompts += some
-    _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
-    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LOOKED_AT:])
+    longest = _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
+    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LOOKED_AT:], longest)
     return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task), *_check_diagnosis(run, task)))
 
 
@@ -117,18 +117,26 @@ def _require_comparable_students(run: Run, readers: dict[str, Reader]) -> None:
         require_comparable(compared[0].method, readers["students.model"], readers["teacher"])
 
 
-def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: list[str]) -> None:
+def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: list[str]) -> dict[str, int]:
+    """Tokens of the longest prompt, by model."""
+    longest = {section: longest_prompt(reader, texts) for section, reader in readers.items()}
     for role in lineup.roles():
         limits = [(f"the context of {role.facts.section}.model", role.facts.context)]
         if role is lineup.teacher or (run.diagnosed and role is lineup.student):
             limits.append(("rollout.max_model_len", run.rollout.max_model_len))
-        prompt = longest_prompt(readers[role.facts.section], texts)
-        require_context("calibration.max_new_tokens", run.calibration.max_new_tokens, prompt, limits)
+        require_context("calibration.max_new_tokens", run.calibration.max_new_tokens, longest[role.facts.section], limits)
+    return longest
 
 
 def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
-    """Tokens of the longest of some prompts; those that are longest in characters are counted."""
-    return max(len(reader.prompt(text)) for text in sorted(texts, key=len)[-LOOKED_AT:])
+    """Tokens of the longest of some prompts. A token is a byte or more, so that those too short to be it are not read."""
+    sizes = sorted(((len(text.encode()), text) for text in set(texts)), reverse=True)
+    longest = frame = len(reader.prompt(sizes[-1][1]))  # with what the model's template puts around any prompt
+    for size, text in sizes:
+        if size + frame <= longest:
+            break
+        longest = max(longest, len(reader.prompt(text)))
+    return longest
 
 
 def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:
@@ -141,15 +149,15 @@ def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[st
             )
 
 
-def _check_reading(run: Run, lineup: Lineup, readers: dict[str, Reader], prompts: list[Prompt]) -> list[str]:
-    """Warnings about how the models read the task. Raises InputError as `require_readable` does."""
+def _check_reading(run: Run, lineup: Lineup, readers: dict[str, Reader], prompts: list[Prompt], longest: dict[str, int]) -> list[str]:
+    """Warnings about how the models read the task; `longest` are `_check_context`'s. Raises InputError as `require_readable` does."""
     texts, golds = [prompt.text for prompt in prompts], [prompt.gold for prompt in prompts if prompt.gold]
     warnings = []
     for section, reader in readers.items():
         require_readable(section, reader, texts)
         warnings += unknown_characters(section, reader, texts + golds)
     contexts = {role.facts.section: role.facts.context for role in lineup.roles()}
-    return warnings + longer_completions(readers, contexts, texts, golds, run.calibration.max_new_tokens)
+    return warnings + longer_completions(readers, contexts, longest, golds, run.calibration.max_new_tokens, "calibration.max_new_tokens")
 
 
 def parts(run: Run, lineup: Lineup) -> list[Part]:

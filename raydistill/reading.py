@@ -47,23 +47,28 @@ def unknown_characters(field: str, reader: Reader, texts: Sequence[str]) -> list
 
 
 def longer_completions(
-    readers: Mapping[str, Reader], contexts: Mapping[str, int | None], prompts: Sequence[str], golds: Sequence[str], new: int
+    readers: Mapping[str, Reader],
+    contexts: Mapping[str, int | None],
+    longest: Mapping[str, int],
+    golds: Sequence[str],
+    new: int,
+    limit: str,
 ) -> list[str]:
     """A warning for each model whose context the teacher's longest completions would not fit, in that model's own tokens.
 
-    The teacher is first among `readers`, by config section; `new` is the most tokens that it samples. How many tokens a model makes
-    of one of the teacher's is measured on gold completions.
+    The teacher is first among `readers`, by config section; `new` is the most tokens that it samples, as the config field
+    `limit` says; `longest` are tokens of the longest prompt. How many tokens a model makes of one of the teacher's is measured on
+    gold completions.
     """
     (_, teacher), *others = readers.items()
     written = sum(len(encode_completion(teacher.tokenizer, gold)) for gold in golds)
     warnings = []
     for field, reader in others:
         rate = sum(len(encode_completion(reader.tokenizer, gold)) for gold in golds) / max(1, written)
-        longest, context = math.ceil(rate * new), contexts[field]
-        prompt = max(len(reader.prompt(text)) for text in prompts)
-        if context is not None and longest > new and prompt + longest > context:
+        most, context, prompt = math.ceil(rate * new), contexts[field], longest[field]
+        if context is not None and most > new and prompt + most > context:
             warnings.append(
-                f"{field}.model: writes {rate:.1f} tokens for one of the teacher's, so that completions of {new} become some {longest} "
-                f"and, with a prompt of {prompt}, do not fit its context ({context}); lower calibration.max_new_tokens"
+                f"{field}.model: writes {rate:.1f} tokens for one of the teacher's, so that completions of {new} become some {most} "
+                f"and, with a prompt of {prompt}, do not fit its context ({context}); lower {limit}"
             )
     return warnings

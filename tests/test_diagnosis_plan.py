@@ -74,6 +74,33 @@ def test_a_student_after_distillation_is_checked_and_makes_a_pair_of_its_own():
         diagnosis_plan.check(job("after.model=demo:nobody"))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["rollout.max_model_len=38"], r"rollout\.max_model_len \(38\)"),
+        (["max_new_tokens=127", "rollout.max_model_len=1000"], r"the context of teacher\.model \(128\)"),
+        (["student.prompt_format=" + "1+1=" * 30 + "{prompt}", "rollout.max_model_len=1000"], r"the context of student\.model \(128\)"),
+        (
+            ["after={model: demo:proxy, prompt_format: '" + "xy" * 60 + "{prompt}'}", "rollout.max_model_len=1000"],
+            r"the context of after\.model",
+        ),
+    ],
+)
+def test_prompts_longer_than_a_context_are_one_line(overrides: list[str], names: str) -> None:
+    with pytest.raises(InputError, match=rf"^max_new_tokens: \d+ and the longest prompt, \d+ tokens, are more than {names}") as caught:
+        diagnosis_plan.check(job(*overrides))
+    assert "\n" not in str(caught.value)
+
+
+def test_completions_too_long_for_a_student_are_warned_of() -> None:
+    """The demo's teacher reads each character alone, its proxy pairs."""
+    models = ["teacher.model=demo:proxy", "student.model=demo:teacher", "rollout.max_model_len=1000"]
+    (warning,) = [one for one in diagnosis_plan.check(job(*models, "max_new_tokens=90")).warnings if "do not fit" in one]
+    assert warning.startswith("student.model: writes 1.")
+    assert warning.endswith("do not fit its context (128); lower max_new_tokens")
+    assert not any("do not fit" in one for one in diagnosis_plan.check(job(*models)).warnings)
+
+
 def test_gradients_need_room_in_the_process_that_holds_both_models():
     pair = diagnosis_plan.check(job("evaluation.prompts=60"))
     (probed,), (plain,) = (

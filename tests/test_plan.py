@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raydistill.config.load import load_run
+from raydistill.config.models import ModelConfig
 from raydistill.errors import InputError
 from raydistill.models.lineup import line_up
+from raydistill.models.preflight import ModelRef, inspect_model
 from raydistill.models.trio import demo_model
-from raydistill.plan import check, parts, show_plan
+from raydistill.plan import check, longest_prompt, parts, show_plan
+from raydistill.students.data import Reader
+from raydistill.students.job import make_reader
 
 DEMO = Path("configs/demo.yaml")
 
@@ -28,6 +34,24 @@ DEMO = Path("configs/demo.yaml")
 def test_a_context_too_short_for_prompt_and_completion(overrides: list[str], names: str) -> None:
     with pytest.raises(InputError, match=rf"calibration\.max_new_tokens: .*{names}"):
         check(load_run(DEMO, overrides))
+
+
+@pytest.fixture(scope="module")
+def pairs_of_characters() -> Reader:
+    """The proxy's, which makes one token of `1+` and two of `12`."""
+    facts = inspect_model(ModelRef("proxy", "demo:proxy"))
+    return make_reader(facts, ModelConfig(model=str(facts.folder)))
+
+
+@given(st.lists(st.text("1+-= \u00e4", min_size=1), min_size=1, max_size=60))
+def test_the_longest_prompt_is_the_one_with_the_most_tokens(pairs_of_characters: Reader, texts: list[str]) -> None:
+    assert longest_prompt(pairs_of_characters, texts) == max(len(pairs_of_characters.prompt(text)) for text in texts)
+
+
+def test_many_prompts_of_more_characters_do_not_hide_it(pairs_of_characters: Reader) -> None:
+    many = ["".join("12"[int(bit)] + "+" for bit in f"{n:020b}") for n in range(40)]
+    assert max(len(pairs_of_characters.prompt(text)) for text in many) < 38
+    assert longest_prompt(pairs_of_characters, [*many, "1" * 38]) == len(pairs_of_characters.prompt("1" * 38)) == 39
 
 
 def test_shadows_are_checked_as_other_models_are_and_planned_in_the_proxys_place() -> None:

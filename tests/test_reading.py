@@ -51,9 +51,10 @@ def test_completions_that_are_longer_in_another_model_s_tokens(teacher: str, stu
     rate = sum(len(readers["students.model"].tokenizer(gold)["input_ids"]) - 1 for gold in golds) / sum(
         len(readers["teacher"].tokenizer(gold)["input_ids"]) - 1 for gold in golds
     )
-    warnings = longer_completions(readers, {"teacher": 1, "students.model": context}, ["1+1+1="], golds, 20)
+    warnings = longer_completions(readers, {"teacher": 1, "students.model": context}, {"students.model": 7}, golds, 20, "new")
     assert bool(warnings) is warned
     if warned:
         assert rate > 1.3
+        assert warnings[0].endswith("and, with a prompt of 7, do not fit its context (40); lower new")
         assert warnings[0].startswith(f"students.model.model: writes {rate:.1f} tokens for one of the teacher's, so that completions of 20")
-    assert longer_completions(readers, {"teacher": 1, "students.model": context}, ["1+1+1="], [], 20) == []
+    assert longer_completions(readers, {"teacher": 1, "students.model": context}, {"students.model": 7}, [], 20, "new") == []

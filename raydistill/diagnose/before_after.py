@@ -20,7 +20,7 @@ class Student:
     answers_BG: list[list[Answer]] | None
     """None where it is not known which tokens write an answer."""
     found: Json
-    """`score`, `traps` and `symptoms`."""
+    """`score`, `verifier_failures`, `traps` and `symptoms`."""
 
 
 def differences(before: Student, after: Student, unit: str = "share right") -> Json:

@@ -117,7 +117,11 @@ def gap(teacher: Json, student: Json, preference: Json) -> Json:
 def score_gap(own_BG: Sequence[Sequence[float]], other_BG: Sequence[Sequence[float]]) -> Json:
     """Mean of (own score - the other model's), in nats a byte, over prompts; the author's own text costs the other so much more."""
     gaps = [sum(o) / len(o) - sum(x) / len(x) for o, x in zip(own_BG, other_BG, strict=True) if o]
-    return figure(mean_estimate(gaps), "nats a byte", 0.0) if gaps else not_measured("no completion without a special token inside")
+    return (
+        figure(mean_estimate(gaps), "nats a byte", 0.0)
+        if gaps
+        else not_measured("no completion without a special token inside that fits both contexts")
+    )
 
 
 def preference(student: Sequence[Rivals], teacher: Sequence[Rivals], source: str, pairs: int) -> Json:

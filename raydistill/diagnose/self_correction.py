@@ -50,6 +50,8 @@ class Continued:
     """Right after the wrong step."""
     kept: bool
     """Right after the right one."""
+    failed: int = 0
+    """How many of the two were checked in vain, and count as wrong."""
 
 
 def cut_traces(teacher: Sampled, task: str, seed: int) -> list[Cut]:
@@ -101,8 +103,11 @@ def continuations(
     found = generate(asked, Sampling(1, max_new_tokens, seed=seed)) if asked else []
     whole = [[replace(one, text=text + one.text) for one in row] for (_, text), row in zip(texts, found, strict=True)]
     outcomes = check_completions(checker, [prompts[cut.place] for cut, _ in texts], whole)
-    right = [outcome is Outcome.RIGHT for (outcome,) in outcomes]
-    return [Continued(cut, *pair) for cut, pair in zip(cuts, zip(right[::2], right[1::2], strict=True), strict=True)]
+    ends = [outcome for (outcome,) in outcomes]
+    return [
+        Continued(cut, wrong is Outcome.RIGHT, right is Outcome.RIGHT, wrong.failed + right.failed)
+        for cut, wrong, right in zip(cuts, ends[::2], ends[1::2], strict=True)
+    ]
 
 
 def _begun(reader: Reader, prompt: Prompt, text: str) -> tuple[int, ...]:

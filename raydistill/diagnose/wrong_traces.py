@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from raydistill.diagnose.preference import Rivals, corrupt_step
@@ -15,6 +16,8 @@ FEWEST_PROMPTS = 10
 
 Text = tuple[int, str]
 """A prompt's place and a completion of it."""
+Fits = Callable[[int, str], bool]
+"""Whether such a completion can be scored."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,29 @@ def too_few_pairs(section: str, wanted: int, prompts: int, samples: int) -> list
     ]
 
 
-def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int) -> WrongTraces:
-    """The teacher's own where `wanted` pairs of FEWEST_PROMPTS prompts are, else corrupted ones. Truncated completions are left out."""
-    own = _own(teacher)
+def wrong_traces(teacher: Sampled, task: str, wanted: int, seed: int, fits: Fits) -> WrongTraces:
+    """The teacher's own where `wanted` pairs of FEWEST_PROMPTS prompts are, else corrupted ones.
+
+    Left out are truncated completions and those that do not fit.
+    """
+    own = _own(teacher, fits)
     pairs_B = [len(wrong) * len(right) for wrong, right in own]
     pairs, prompts = sum(pairs_B), sum(map(bool, pairs_B))
     if pairs >= wanted and prompts >= FEWEST_PROMPTS:
         return WrongTraces("own", pairs, prompts, tuple(w for w, _ in own), tuple(r for _, r in own))
-    rows = [_corrupted(right, task, random.Random(f"{seed}:{place}")) for place, (_, right) in enumerate(own)]
+    rows = [_corrupted(right, task, random.Random(f"{seed}:{place}"), partial(fits, place)) for place, (_, right) in enumerate(own)]
     return WrongTraces("corrupted", pairs, prompts, tuple(w for w, _ in rows), tuple(r for _, r in rows))
 
 
-def _own(teacher: Sampled) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _own(teacher: Sampled, fits: Fits) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Distinct (wrong, right) texts of each prompt."""
     found: list[tuple[dict[str, None], dict[str, None]]] = [({}, {}) for _ in teacher.prompts]
     for place, completion, right in teacher.clean():
-        if not completion.truncated and completion.text:
+        if not completion.truncated and completion.text and fits(place, completion.text):
             found[place][int(right)][completion.text] = None
     return [(tuple(wrong), tuple(right)) for wrong, right in found]
 
 
-def _corrupted(right: Sequence[str], task: str, rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, task, rng)) is not None]
+def _corrupted(right: Sequence[str], task: str, rng: random.Random, fits: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    both = [(wrong[0], text) for text in right if (wrong := corrupt_step(text, task, rng)) is not None and fits(wrong[0])]
     return tuple(wrong for wrong, _ in both), tuple(text for _, text in both)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raydistill.diagnose.verdict import figure_in_words
+from raydistill.report.diagnosis_counts import counted
 from raydistill.report.diagnosis_plots import by_position_svg, frequency_svg, gradients_svg, reliability_svg, tail_noise_svg
 from raydistill.report.diagnosis_tail import Table, tail_tables
 from raydistill.report.html import markup, render
@@ -28,6 +29,7 @@ _PAGE = (
 <h1>{{ title }}</h1>
 <p class="lead">Task {{ found.task }}, {{ found.split }} split, {{ found.prompts }} prompts, seed {{ found.seed }}. Score: teacher
 {{ words(found.score.teacher) }}, student {{ words(found.score.student) }}. n counts prompts; intervals are 95 % and cluster by prompt.</p>
+{% for sentence in counted %}<p>{{ sentence }}</p>{% endfor %}
 
 <h2>Verdict</h2>
 {{ listed(found.verdict) }}
@@ -66,6 +68,7 @@ def diagnosis_html(found: Json, config: str) -> str:
         _PAGE,
         title=f"{found['run']}: {found['models']['student']} beside {found['models']['teacher']}",
         found=found,
+        counted=list(counted(found)),
         groups=list(_groups(found)),
         words=figure_in_words,
         config=config,

@@ -11,7 +11,7 @@ from raydistill.tasks.columns import is_nothing
 from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.fill import fill
-from raydistill.tasks.letters import LETTERS
+from raydistill.tasks.letters import LETTERS, place_of
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
 from raydistill.tasks.source import Given
 
@@ -73,6 +73,9 @@ class Choice(DataTask):
     def _compared(self, prompt: Prompt) -> str:
         return prompt.text.replace(_listed(prompt.options), "\n".join(sorted(prompt.options)))
 
+    def _wanted(self, prompt: Prompt) -> str:
+        return prompt.options[place_of(prompt.answer)]  # a repeat may have its options in another order
+
     def _right(self, row: Row, labels: Sequence[str], options: Sequence[str]) -> int:
         """The place of the right option, from 0."""
         answer, answer_is = row.text("answer"), row.source.settings["answer_is"]
@@ -101,10 +104,12 @@ def _options(row: Row) -> tuple[list[str], list[str]]:
     for place, text in enumerate(texts):
         if is_nothing(text) or isinstance(text, list | dict):
             raise InputError(f"{where} no text for option {LETTERS[place]}; fill it or leave the row out")
-    names = list(LETTERS) if labels is None else [str(label).strip() for label in labels]
+    names = list(LETTERS) if labels is None else [row.plain("options", label) for label in labels]
     if len(names) < len(texts) or len(set(names)) < len(names):
-        raise InputError(f"{where} {len(texts)} options but the labels {', '.join(map(repr, names))}; each needs one of its own")
-    return names[: len(texts)], [str(text).strip() for text in texts]
+        raise InputError(
+            f"{where} {len(texts)} options but the labels {', '.join(repr(name[:20]) for name in names)}; each needs one of its own"
+        )
+    return names[: len(texts)], [row.plain("options", text) for text in texts]
 
 
 def _parts(value: Any, where: str) -> tuple[list[Any] | None, list[Any]]:

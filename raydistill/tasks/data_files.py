@@ -41,15 +41,25 @@ class Row:
         return f"{self.source.field_of(setting)}: {self}"
 
     def text(self, setting: str) -> str:
-        """A value as text. Raises InputError for what is no text or number, and for a text that no prompt could hold."""
+        """A value as text. Raises InputError for what is no text or number, and as `plain`."""
         value = self.values[setting]
         if isinstance(value, list | dict):
             kind = "list" if isinstance(value, list) else "mapping"
             raise InputError(f"{self.place(setting)} has a {kind} there, not a text or a number; name a part of it")
+        return self.plain(setting, value)
+
+    def plain(self, setting: str, value: Any) -> str:
+        """A text or a number of the row, for a setting, as text. Raises InputError for bytes, and for a text that no prompt could hold."""
+        if isinstance(value, bytes):
+            raise InputError(f"{self.place(setting)} has bytes there, not text; save the column as text")
         text = str(value).strip()
+        self.require_length(setting, text)
+        return text
+
+    def require_length(self, setting: str, text: str) -> None:
+        """Raises InputError for a text that no prompt could hold."""
         if len(text) > LONGEST:
             raise InputError(f"{self.place(setting)} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out")
-        return text
 
     def text_if_any(self, setting: str) -> str:
         """The same, or "" where the setting names no column, or its cell is empty."""
@@ -71,11 +81,14 @@ def read_rows(source: Source, columns: Collection[str], optional: Collection[str
     if not len(dataset):
         raise InputError(_EMPTY.format(field=field, source=name))
     kept = RowFilter(source.field_of("where"), name, source.settings.get("where") or {}, dataset.features)
-    kept_rows = ((number, row) for number, row in enumerate(dataset, start=1) if kept.keeps(row))
+    number, rows = 0, []
     try:
-        rows = [_row(number, source, row, paths, optional) for number, row in kept_rows]
-    except UnicodeDecodeError as error:  # JSON's reader takes any bytes
-        raise InputError(f"{field}: {name} cannot be read: {_broken_at(pathlib.Path(name).expanduser(), error)}") from None
+        for number, row in enumerate(dataset, start=1):
+            if kept.keeps(row):
+                rows.append(_row(number, source, row, paths, optional))
+    except UnicodeDecodeError as error:  # the readers of JSON and Parquet take any bytes
+        broken = _broken_at(pathlib.Path(name).expanduser(), error, number + 1)
+        raise InputError(f"{field}: {name} cannot be read: {broken}") from None
     if not rows:
         raise kept.refuse()
     return rows
@@ -120,8 +133,8 @@ def _load_file(field: str, source: str, builder: str) -> Dataset:
         raise InputError(f"{field}: {source} cannot be read as {builder.upper()}: {_broken_at(path, error)}") from error
 
 
-def _broken_at(path: pathlib.Path, error: Exception) -> str:
-    """Where a file breaks. It is looked up by lines: the libraries' own messages count from the start of some block."""
+def _broken_at(path: pathlib.Path, error: Exception, row: int | None = None) -> str:
+    """Where a file breaks; `row` is known where there are no lines. They are looked up: the libraries' messages count from some block."""
     text_file = path.is_file() and path.suffix.lower() != ".parquet"
     for number, line in enumerate(path.read_bytes().split(b"\n") if text_file else (), start=1):
         try:
@@ -129,16 +142,20 @@ def _broken_at(path: pathlib.Path, error: Exception) -> str:
             if path.suffix.lower() == ".jsonl":
                 json.loads(text.strip() or "{}")
         except UnicodeDecodeError as broken:
-            return f"line {number} is not UTF-8 (byte {line[broken.start]:#04x} at {broken.start}); save the file as UTF-8"
-        except ValueError as broken:
+            return f"line {number} {_not_utf8(broken)}"
+        except (ValueError, RecursionError) as broken:
             return f"line {number}: {broken}"
-    return reason(error.__cause__ or error)
+    return f"row {row} {_not_utf8(error)}" if row and isinstance(error, UnicodeDecodeError) else reason(error.__cause__ or error)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); save the file as UTF-8"
 
 
 def _load_hub(field: str, source: str, split: str) -> Dataset:
     from datasets import load_dataset
 
-    name, *rest = source.split(":")
+    name, *rest = source.split(":", 2)  # a split may be a part of one, such as train[:100]
     config = rest[0] if rest else None
     part = rest[1] if len(rest) > 1 else HUB_SPLITS[split]
     try:

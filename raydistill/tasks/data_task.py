@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydistill.errors import InputError
@@ -86,20 +86,25 @@ class DataTask(ABC):
         """What of a prompt is compared with others' to find overlaps."""
         return prompt.text
 
+    def _wanted(self, prompt: Prompt) -> str:
+        """What of a prompt is compared with a repeat's to find answers that conflict."""
+        return prompt.answer
+
     @property
     def _salt(self) -> str:
         return f"raydistill-{self.name}-1"
 
     def _load(self) -> dict[Split, list[Prompt]]:
         splits: dict[Split, list[Prompt]] = {}
-        seen: set[str] = set()
+        seen: dict[str, Prompt] = {}
         for split in ("report", "tune", "train"):
             if source := self._sources.get(split):
                 rows = read_rows(source, self.columns, self.optional)
-                splits[split] = self._fresh([self._prompt(row) for row in rows], seen)
+                prompts = [self._prompt(row) for row in rows]
+                splits[split] = self._fresh(prompts, seen)
                 if repeats := len(rows) - len(splits[split]):
                     message = f"{repeats:,} of {len(rows):,} rows of {source.name} repeat a question of another row or split; left out"
-                    self.warnings += (f"{source.field}: {message}",)
+                    self.warnings += (f"{source.field}: {message}{self._conflicts(prompts, seen)}",)
         self._cut(splits)
         self._find_overlaps(splits)
         if self._drop:
@@ -123,8 +128,13 @@ class DataTask(ABC):
                     f"or all words); {done}",
                 )
 
-    def _fresh(self, prompts: list[Prompt], seen: set[str]) -> list[Prompt]:
-        """The prompts in hash order, the first of each id, without those already `seen`, which grows."""
+    def _conflicts(self, prompts: Sequence[Prompt], kept: Mapping[str, Prompt]) -> str:
+        """How many of the prompts ask for another answer than that with their id that is kept; nothing where none does."""
+        others = sum(self._wanted(prompt) != self._wanted(kept[prompt.id]) for prompt in prompts)
+        return f", {others:,} of them with another answer than the one that is kept" if others else ""
+
+    def _fresh(self, prompts: list[Prompt], seen: dict[str, Prompt]) -> list[Prompt]:
+        """The prompts in hash order, the first of each id, without those already `seen`, which grows; it is by id."""
         fresh = {prompt.id: prompt for prompt in reversed(prompts) if prompt.id not in seen}
         seen.update(fresh)
         return [fresh[id_] for id_ in hash_order(fresh, self._salt)]

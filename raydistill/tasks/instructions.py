@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.checks import Check
 from raydistill.errors import InputError
-from raydistill.tasks.data_files import LONGEST, Row
+from raydistill.tasks.data_files import Row
 from raydistill.tasks.data_task import DataTask
 from raydistill.tasks.instruction_checks import share_met
 from raydistill.tasks.prompt import Prompt, Split, hashed_id
@@ -74,13 +74,14 @@ class Instructions(DataTask):
         where = row.place("checks_column")
         try:
             written = _written(row.values["checks_column"])
+            row.require_length("checks_column", written)
             if not _parsed(written) and not self._checks:
                 raise InputError(f"{where} has no checks; give some, or add task.checks for all rows")
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise InputError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not a list of checks as JSON ({error})") from None
         return written
 
@@ -94,9 +95,7 @@ def _text(setting: str, row: Row) -> str:
         value = value[0]
     if value is not None and not isinstance(value, str):
         raise InputError(f"{where} holds {type(value).__name__}, where a text or a list of texts is wanted")
-    if len(value or "") > LONGEST:
-        raise InputError(f"{where} has a text of {len(value or ''):,} characters, more than {LONGEST:,}; leave it out")
-    return (value or "").strip()
+    return row.plain(setting, value or "")
 
 
 def _written(cell: Any) -> str:

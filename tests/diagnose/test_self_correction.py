@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -27,6 +27,8 @@ from raydistill.models.trio import character_tokenizer
 from raydistill.rollout.completion import Completion, StopReason
 from raydistill.students.data import Reader
 from raydistill.tasks.arithmetic import Arithmetic, _steps, trace
+from raydistill.tasks.outcome import Checked, Outcome
+from raydistill.tasks.prompt import Prompt
 from raydistill.tasks.verifier import Verifier
 from tests.diagnose.samples import sampled
 
@@ -91,6 +93,30 @@ def test_who_takes_the_step_back_recovers_and_who_builds_on_it_does_not(verifier
         assert [one.kept for one in found] == [True] * len(cuts)
         assert [one.recovered for one in found] == [recovers] * len(cuts)
         assert [one.cut for one in found] == cuts
+
+
+class Scripted:
+    """Gives outcomes in turn, and keeps what it was asked."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self._outcomes = iter(outcomes)
+        self.asked: list[tuple[str, str]] = []
+
+    def verify(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Checked]:
+        self.asked += [(prompt.id, text) for prompt, text in zip(prompts, completions, strict=True)]
+        return [next(self._outcomes) for _ in completions]
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_whole_is_checked_and_failed_checks_are_counted() -> None:
+    cuts = cut_traces(teacher(), "arithmetic", 1)[:3]
+    checker = Scripted([Outcome.TIMEOUT, Outcome.CRASHED, Outcome.RIGHT, Outcome.TIMEOUT, Outcome.WRONG, Outcome.RIGHT])
+    found = continuations(engine(lambda prompt, begun: f"[{begun}]"), READER, PROMPTS, cuts, checker, 32, 1)
+    texts = [(cut.place, text) for cut in cuts for text in (cut.wrong, cut.right)]
+    assert checker.asked == [(PROMPTS[place].id, f"{text}[{text}]") for place, text in texts]
+    assert [(one.recovered, one.kept, one.failed) for one in found] == [(False, False, 2), (True, False, 1), (False, True, 0)]
 
 
 @given(st.sampled_from(["clear", "ramble", "cipher"]), st.integers(0, 1000))

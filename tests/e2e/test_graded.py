@@ -12,7 +12,7 @@ import pytest
 from raydistill.evaluate.evaluation import Evaluation
 from raydistill.tasks.arithmetic import Arithmetic
 from tests.e2e.conftest import TINY, metrics, report, workflow
-from tests.reward.small_reward_model import save_reward_model
+from tests.reward.small_reward_model import save_nan_model, save_reward_model
 
 RULES = "[{kind: matches, pattern: '#[0-9]$'}, {kind: words, at_most: 6}, {kind: case, case: lower}]"
 """The demo's models answer with two steps and `#` with a digit; ciphers have letters, other answers have none."""
@@ -86,6 +86,23 @@ def test_a_diagnosis_has_mean_rewards_and_says_what_needs_right_answers(data: Pa
     assert "better or worse" in found["traps"]["gap"]["wrong_trace_preference"]["not measured"]
     assert "better or worse" in found["symptoms"]["overconfident_hallucination"]["not measured"]
     assert "mean reward" in (folder / "diagnosis.html").read_text()
+
+
+def test_a_reward_model_that_gives_no_number_is_counted_and_named_as_the_cause(data: Path, tmp_path: Path) -> None:
+    grading = f"reward: {{model: {save_nan_model(tmp_path / 'reward')}}}"
+    settings = ["evaluation.prompts=4", "evaluation.student_samples=2", "rollout.engine=transformers", "gradient_probe=null"]
+    ended = job("diagnose", asked(data, grading), *settings, "--out", str(tmp_path / "run"))
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert found["score"]["teacher"]["value"] == found["score"]["student"]["value"] == 0
+    assert found["verifier_failures"] == {
+        "teacher": {"completions": 16, "continuations": 0},
+        "student": {"completions": 8, "continuations": 0},
+    }
+    assert "all 8 completions of the student are wrong, and 8 checks failed: the task gives no signal; look at why they did" in ended.err
+    said = "count as wrong: 16 of the teacher's completions, and 0 of its continuations"
+    assert said in ended.out
+    assert said.replace("'", "&#39;") in (tmp_path / "run" / "diagnosis.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def diagnosis(same_tokens=True):
                 gap,
                 gap,
                 findings.preference(rivals, rivals, "corrupted", 2) | {"own": {"pairs": 7, "prompts": 1}} if same_tokens else different,
-            ),
+            )
+            | {"too_long": {"teacher": 0, "student": 0}},
         },
         "symptoms": {
             "overconfident_hallucination": findings.overconfident_hallucination(answers if same_tokens else [[]], answers[:1])
@@ -86,6 +87,23 @@ def test_how_many_wrong_traces_the_teacher_has_is_told():
     assert "right traces with one corrupted step, 2 pairs; the teacher&#39;s own are 7, of 1 prompts." in page
 
 
+def test_failed_checks_are_said_where_there_were_any():
+    found = diagnosis()
+    found["verifier_failures"] = {name: {"completions": 0, "continuations": 0} for name in ("teacher", "student")}
+    assert "Checks that failed" not in diagnosis_html(found, "")
+    found["verifier_failures"]["student"] = {"completions": 3, "continuations": 1200}
+    page = diagnosis_html(found, "")
+    assert page.count("Checks that failed") == 1
+    assert "3 of the student&#39;s completions, and 1,200 of its continuations" in page
+
+
+def test_what_was_left_out_is_said_where_there_was_any():
+    found = diagnosis()
+    assert "context does not hold" not in diagnosis_html(found, "")
+    found["traps"]["gap"]["too_long"] = {"teacher": 1200, "student": 0}
+    assert "1,200 completions of the teacher and 0 of the student." in diagnosis_html(found, "")
+
+
 def test_the_curve_over_places_claims_no_rest():
     page = diagnosis_html(diagnosis(), "")
     assert "Token KL by place. Few completions are long" in page
@@ -110,9 +128,13 @@ def test_a_student_after_distillation_is_shown_below_the_one_before():
     before, after = (Student(texts, [[Answer(sure, False)], [Answer(0.5, True)]], {}) for sure in (0.9, 0.4))
     found["after"] = {name: found[name] for name in ("traps", "symptoms")} | {"differences": differences(before, after)}
     found["models"]["after"] = "s <after>"
+    found["after"]["verifier_failures"] = {"completions": 5, "continuations": 0}
+    found["after"]["traps"] = found["traps"] | {"gap": found["traps"]["gap"] | {"too_long": {"teacher": 0, "student": 7}}}
     page = diagnosis_html(found, "")
     assert page.count("<svg ") == 12
     assert "After distillation: s &lt;after&gt;" in page
+    assert "0 completions of the teacher and 7 of the student after distillation." in page
+    assert "5 of the student after distillation&#39;s completions" in page
     assert "-0.500" in page.partition("What distillation changed")[2]
 
 

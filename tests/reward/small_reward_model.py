@@ -28,3 +28,13 @@ def save_reward_model(folder: Path, kind: str = "Qwen3", labels: int = 1, paddin
         getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_nan_model(folder: Path) -> Path:
+    """One whose scores are all NaN."""
+    from safetensors.torch import load_file, save_file
+
+    weights = save_reward_model(folder) / "model.safetensors"
+    tensors = load_file(weights)
+    save_file(tensors | {"score.weight": torch.full_like(tensors["score.weight"], torch.nan)}, weights, {"format": "pt"})
+    return folder

@@ -22,7 +22,7 @@ from raydistill.reward.model import RewardSpec, SequenceClassifier
 from raydistill.tasks.make import make_task
 from raydistill.tasks.outcome import Graded, Outcome
 from raydistill.tasks.prompt import Prompt
-from tests.reward.small_reward_model import save_reward_model
+from tests.reward.small_reward_model import save_nan_model, save_reward_model
 
 PROMPTS = ["What is the answer?", "What is the answer?", "Why?", "日本語?", "Who sold 48 clips in April?", "Why?"]
 TEXTS = ["the answer is 42", "", "and the question is what the answer is the answer to, naïve café", "🙂", "Natalia", "x" * 40]
@@ -164,13 +164,7 @@ def test_other_processes_share_the_actor(grader: Grader) -> None:
 
 
 def test_a_model_that_yields_nan_fails_every_check_and_one_that_dies_ends_the_run(ray_cluster: None, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = save_reward_model(tmp_path / "nan")
-    tensors = load_file(folder / "model.safetensors")
-    save_file(
-        tensors | {"score.weight": torch.full_like(tensors["score.weight"], math.nan)}, folder / "model.safetensors", {"format": "pt"}
-    )
+    folder = save_nan_model(tmp_path / "nan")
     remote = start_reward(RewardConfig(model=str(folder), cpus=0.5), str(folder))
     grader = Grader(remote)
     assert grader.verify(prompts(2), ["a", "b"]) == [Outcome.CRASHED] * 2

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill.config.task import TaskConfig
@@ -93,7 +95,17 @@ def test_a_layout_without_its_places_is_refused(layout: str) -> None:
 def test_the_same_question_with_its_options_in_another_order_is_a_repeat(tmp_path: Path) -> None:
     turned = [row | {"options": TEXTS[::-1]} for row in plain()]
     others = [row | {"options": [*TEXTS, "grey"]} for row in plain(3)]
-    assert len(every(made(tmp_path / "rows.jsonl", plain() + turned + others))) == 15
+    task = made(tmp_path / "rows.jsonl", plain() + turned + others)
+    assert len(every(task)) == 15
+    assert task.warnings[0].endswith("repeat a question of another row or split; left out")  # type: ignore[attr-defined]
+
+
+def test_repeats_are_compared_by_the_text_of_the_right_option(tmp_path: Path) -> None:
+    turned = [row | {"options": TEXTS[::-1], "answer": answer} for row, answer in zip(plain(3), "ABC", strict=True)]
+    task = made(tmp_path / "rows.jsonl", plain() + turned)
+    task.prompts("train")
+    assert "3 of 15 rows of" in task.warnings[0]  # type: ignore[attr-defined]
+    assert task.warnings[0].endswith("; left out, 2 of them with another answer than the one that is kept")  # type: ignore[attr-defined]
 
 
 def test_overlaps_are_of_questions_and_options_in_any_order(tmp_path: Path) -> None:
@@ -138,6 +150,17 @@ BAD = {
     "string": ({"options": "red, green"}, {}, r"task\.options: row 1 of \S+ has no list of options there; name a column with texts"),
     "labels": ({"options": {"label": ["A", "A", "B"], "text": TEXTS}}, {}, r"has 3 options but the labels 'A', 'A', 'B'; each needs one"),
     "short": ({"options": {"label": ["A", "B"], "text": TEXTS}}, {}, r"has 3 options but the labels 'A', 'B'; each needs one"),
+    "giant": (
+        {"options": ["red", "y" * 3 * 2**20]},
+        {},
+        r"^task\.options: row 1 of \S+ has a text of 3,145,728 characters, more than 1,048,576",
+    ),
+    "giant label": ({"options": {"label": ["A", "y" * 3 * 2**20], "text": ["red", "blue"]}}, {}, r"row 1 of \S+ has a text of 3,145,728"),
+    "long labels": (
+        {"options": {"label": ["y" * 2**20] * 3, "text": TEXTS}},
+        {},
+        r"has 3 options but the labels 'y{20}', 'y{20}', 'y{20}'; each",
+    ),
     "column": ({}, {"options": "choices"}, r"task\.options: \S+ has no column 'choices'"),
 }
 
@@ -148,6 +171,14 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         made(tmp_path / "rows.jsonl", plain(**row), **fields).prompts("train")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_options_of_bytes_are_named(tmp_path: Path) -> None:
+    table = pa.table({"question": ["Number 1?"], "options": [[b"red", b"blue"]], "answer": ["A"]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"^task\.options: row 1 of \S+ has bytes there, not text; save the column as text$"):
+        made(tmp_path / "unread.jsonl", [], data={"train": str(tmp_path / "rows.parquet")}).prompts("train")
 
 
 def test_options_that_fill_up_a_table_are_left_out(tmp_path: Path) -> None:

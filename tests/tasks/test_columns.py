@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from raydistill.config.data import Where
 from raydistill.errors import InputError
@@ -108,6 +111,31 @@ def test_below_a_column_of_mixed_types_a_row_without_the_part_is_named(tmp_path:
     source = write(tmp_path / "mixed.jsonl", [{"key": {"value": 5}}, {"key": "five"}])
     with pytest.raises(InputError, match=r"task\.answer: row 2 of \S+ has nothing in column 'key\.value'"):
         read(source, answer="key.value")
+
+
+def texts_of_bytes(values: list[bytes]) -> pa.Array:
+    """A column that calls itself text, whatever its bytes."""
+    offsets = pa.array([sum(map(len, values[:end])) for end in range(len(values) + 1)], pa.int32())
+    return pa.Array.from_buffers(pa.string(), len(values), [None, offsets.buffers()[1], pa.py_buffer(b"".join(values))])
+
+
+@pytest.mark.parametrize("column", ["key", "unused"])
+def test_broken_utf8_in_parquet_is_named(tmp_path: Path, column: str) -> None:
+    """Rows are read some at a time, and a filter leaves some out."""
+    columns: dict[str, Any] = {name: ["x"] * 40 for name in ("key", "unused")} | {"level": list(range(40))}
+    parquet.write_table(pa.table(columns | {column: texts_of_bytes([b"x"] * 33 + [b"ab\xff"] + [b"x"] * 6)}), tmp_path / "rows.parquet")
+    with pytest.raises(
+        InputError, match=r"^task\.data\.train: \S+ cannot be read: row 34 is not UTF-8 \(byte 0xff at 2\); save the file as UTF-8$"
+    ):
+        numbers(str(tmp_path / "rows.parquet"), {"level": [3, 20, 39]})
+
+
+@pytest.mark.parametrize("value", [b"q39", b"\xff"])
+def test_bytes_are_no_text(tmp_path: Path, value: bytes) -> None:
+    parquet.write_table(pa.table({"key": [b"x", value]}), tmp_path / "rows.parquet")
+    row = read_rows("task.data.train", str(tmp_path / "rows.parquet"), "train", {"task.answer": "key"})[1]
+    with pytest.raises(InputError, match=r"^task\.answer: row 2 of \S+ has bytes there, not text; save the column as text$"):
+        row.text("task.answer")
 
 
 def test_a_gigantic_row_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.real import shared
 
 SHORT = {"kind": "words", "at_most": 3}
 LOWER = {"kind": "case", "case": "lower"}
+GIANT = "y" * 3 * 2**20
+GIANT_CHECK = {"kind": "contains", "keywords": [GIANT]}
 
 
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
@@ -98,6 +100,19 @@ def test_a_catastrophic_expression_ends_at_the_time_limit(tmp_path: Path) -> Non
         (dolly(20, rules='[{"kind": "rhymes"}]'), {"checks_column": "rules"}, "row 1 of .*rhymes"),
         (dolly(20, rules='[{"kind": "matches", "pattern": "("}]'), {"checks_column": "rules"}, "not a regular expression"),
         (dolly(20, rules="[]"), {"checks_column": "rules", "checks": []}, "row 1 of .* has no checks"),
+        (dolly(20, rules="[" * 100_000), {"checks_column": "rules"}, "row 1 of .* is not a list of checks as JSON"),
+        (
+            dolly(9, instruction=GIANT),
+            {},
+            "^task.question: row 1 of .* has a text of 3,145,728 characters, more than 1,048,576; leave it out",
+        ),
+        (dolly(9, context=GIANT), {"context": "context"}, "^task.context: row 1 of .* has a text of 3,145,728 characters"),
+        (
+            dolly(9, rules=[GIANT_CHECK]),
+            {"checks_column": "rules"},
+            r"^task.checks_column: row 1 of .* has a text of 3,145,7\d\d characters",
+        ),
+        (dolly(9, rules=json.dumps([GIANT_CHECK])), {"checks_column": "rules"}, r"^task.checks_column: row 1 of .* has a text of 3,145,7"),
         (dolly(1), {}, "no prompt is left"),
     ],
 )
@@ -106,6 +121,7 @@ def test_data_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, rows: list
     with pytest.raises(InputError, match=says) as error:
         task(source, **({"checks": [SHORT]} | fields)).prompts("train")
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,18 @@ def test_repeats_are_counted(tmp_path: Path) -> None:
     assert task.warnings == (f"task.data.train: 10 of 35 rows of {files['train']} repeat a question of another row or split; left out",)
 
 
+def test_repeats_with_another_answer_are_counted(tmp_path: Path) -> None:
+    """Within a file and between splits; the first is kept, that of report before that of train."""
+    wrong = [row | {"answer": "#### -1"} for row in questions(0, 30)]
+    files: dict[Split, str | None] = {"train": write(tmp_path / "train.jsonl", questions(0, 30) + questions(0, 5) + wrong[:3])}
+    files["report"] = write(tmp_path / "report.jsonl", [*wrong[29:], *questions(30, 40)])
+    task = Maths(files, answer_pattern="#### (.*)")
+    found = {prompt.text: prompt.answer for split in SPLITS for prompt in task.prompts(split)}
+    assert found == {f"What is {n} + 1?": "-1" if n == 29 else str(n + 1) for n in range(40)}
+    message = f"task.data.train: 9 of 38 rows of {files['train']} repeat a question of another row or split; left out"
+    assert task.warnings[0] == f"{message}, 4 of them with another answer than the one that is kept"
+
+
 def test_a_missing_tune_split_is_cut_from_train_alone(tmp_path: Path) -> None:
     files = {
         "train": write(tmp_path / "train.jsonl", questions(0, 30)),
@@ -208,6 +220,10 @@ BAD_FILES = {
         '{"question": "a", "answer": "1"}\n{"question": "b",\n',
         r"task\.data\.train: \S+broken\.jsonl cannot be read.*line 2",
     ),
+    "deep.jsonl": (
+        '{"question": "a", "answer": "1"}\n{"question": "b", "answer": ' + "[" * 100_000 + "\n",
+        r"task\.data\.train: \S+deep\.jsonl cannot be read as JSON: line 2: maximum recursion depth",
+    ),
     "broken.json": ("[1,", r"task\.data\.train: \S+broken\.json cannot be read"),
     "bytes.jsonl": ("\x00\x01", r"task\.data\.train: \S+bytes\.jsonl cannot be read"),
     "broken.parquet": ("PAR1", r"task\.data\.train: \S+broken\.parquet cannot be read"),
@@ -245,6 +261,33 @@ def test_a_hub_data_set_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPa
         InputError, match=r"task\.data\.train: no local file, and the hub data set no/such \(config main, split test\) cannot"
     ):
         Maths({"train": "no/such:main:test"}).prompts("train")
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "own"),
+    [
+        ("owner/name", None, None),
+        ("owner/name:cfg", "cfg", None),
+        ("owner/name:cfg:part", "cfg", "part"),
+        ("owner/name::part", None, "part"),
+        ("owner/name:cfg:part[:100]+other[50:]", "cfg", "part[:100]+other[50:]"),
+    ],
+)
+def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, source: str, config: str | None, own: str | None) -> None:
+    """A stand-in for the download. Each split is its own, where the source names none."""
+    from datasets import Dataset
+
+    asked: list[tuple[str, str | None, str]] = []
+    usual: dict[Split, str] = {"report": "test", "tune": "validation", "train": "train"}
+
+    def download(name: str, config: str | None, split: str) -> Dataset:
+        asked.append((name, config, split))
+        return Dataset.from_list(questions(len(asked) * 10, len(asked) * 10 + 10))
+
+    monkeypatch.setattr("datasets.load_dataset", download)
+    found = ids(Maths(dict.fromkeys(SPLITS, source)))
+    assert {split: len(found[split]) for split in SPLITS} == dict.fromkeys(SPLITS, 10)
+    assert asked == [("owner/name", config, own or usual[split]) for split in usual]
 
 
 def test_a_missing_gold_column_is_named(forty: str) -> None:
