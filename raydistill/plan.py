@@ -32,7 +32,7 @@ GIB = 2**30
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
 LOOKED_AT = 32
-"""Prompts, the longest in characters, whose tokens are looked at."""
+"""Texts, the longest in characters, by whose tokens it is told how models read a task."""
 
 
 @dataclass(frozen=True)

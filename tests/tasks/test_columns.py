@@ -133,9 +133,9 @@ def test_broken_utf8_in_parquet_is_named(tmp_path: Path, column: str) -> None:
 @pytest.mark.parametrize("value", [b"q39", b"\xff"])
 def test_bytes_are_no_text(tmp_path: Path, value: bytes) -> None:
     parquet.write_table(pa.table({"key": [b"x", value]}), tmp_path / "rows.parquet")
-    row = read_rows("task.data.train", str(tmp_path / "rows.parquet"), "train", {"task.answer": "key"})[1]
+    row = read(str(tmp_path / "rows.parquet"), answer="key")[1]
     with pytest.raises(InputError, match=r"^task\.answer: row 2 of \S+ has bytes there, not text; save the column as text$"):
-        row.text("task.answer")
+        row.text("answer")
 
 
 def test_a_gigantic_row_is_named(tmp_path: Path) -> None:
