@@ -32,7 +32,9 @@ GIB = 2**30
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
 LOOKED_AT = 32
-"""Texts, the longest in characters, by whose tokens it is told how models read a task."""
+"""Texts, the longest ones, by whose tokens it is told how models read a task."""
+_AT_ONCE = 4096
+"""Texts whose tokens are held."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,13 @@ def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: 
 
 
 def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
-    """Tokens of the longest of some prompts. A token is a byte or more, so that those too short to be it are not read."""
-    sizes = sorted(((len(text.encode()), text) for text in set(texts)), reverse=True)
-    longest = frame = len(reader.prompt(sizes[-1][1]))  # with what the model's template puts around any prompt
-    for size, text in sizes:
-        if size + frame <= longest:
-            break
-        longest = max(longest, len(reader.prompt(text)))
-    return longest
+    """Tokens of the longest of some prompts: with what goes around them, those that have the most by themselves are counted."""
+    distinct, counts = sorted(set(texts)), []
+    for start in range(0, len(distinct), _AT_ONCE):
+        encoded = reader.tokenizer(distinct[start : start + _AT_ONCE], add_special_tokens=False, verbose=False)
+        counts += [len(ids) for ids in encoded["input_ids"]]
+    most = sorted(zip(counts, distinct, strict=True), reverse=True)[:LOOKED_AT]
+    return max(len(reader.prompt(text)) for _, text in most)
 
 
 def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:
