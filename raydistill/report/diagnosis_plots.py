@@ -75,6 +75,8 @@ def frequency_svg(by_frequency: Json) -> str:
 
 def gradients_svg(on_teacher: Sequence[float], on_student: Sequence[float]) -> str:
     """The gradient's length for each micro-batch, in order of length."""
+    from matplotlib.ticker import MaxNLocator
+
     with drawing():
         figure = new_figure(_SIZE[0], 2.8)
         axes = figure.subplots()
@@ -82,6 +84,7 @@ def gradients_svg(on_teacher: Sequence[float], on_student: Sequence[float]) -> s
         for (label, norms), look in zip(labels.items(), _LOOKS, strict=True):
             axes.plot(range(1, len(norms) + 1), sorted(norms), **look, lw=1.4, ms=5, label=label)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("micro-batches, from the shortest gradient on")
         axes.set_ylabel("length of the gradient")
         above(axes, columns=2)

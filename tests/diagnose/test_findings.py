@@ -136,3 +136,49 @@ def test_the_headline_of_degradation_is_the_difference_of_its_parts():
     found = findings.local_decoding_degradation(student, teacher)
     assert found["value"] == pytest.approx(found["student"]["repeated"]["value"] - found["teacher"]["repeated"]["value"])
     assert found["teacher"]["repeated"]["value"] == pytest.approx((3 / 5 + 2 / 3) / 4)
+
+
+def test_a_student_without_a_reference_of_its_own_is_set_beside_the_teacher():
+    one = {"value": 0.2, "unit": "share", "ci95": None, "n": 3, "reference": None}
+    found = {"a": one, "b": one | {"reference": 0.0}, "deeper": {"a": one}, "not measured here": one, "bins": [1], "samples": 3}
+    teacher = {"a": one | {"value": 0.5}, "b": one | {"value": 0.5}, "deeper": {"a": one | {"value": 0.7}}, "bins": [2], "samples": 4}
+    set_beside = findings.against(found, teacher | {"not measured here": findings.not_measured("why")})
+    assert [set_beside[name]["reference"] for name in ("a", "b", "not measured here")] == [0.5, 0.0, None]
+    assert set_beside["deeper"]["a"] == one | {"reference": 0.7}
+    assert (set_beside["bins"], set_beside["samples"]) == ([1], 3)
+    assert findings.against(findings.not_measured("why"), teacher) == findings.not_measured("why")
+
+
+def without_reference(tree, prefix=""):
+    """Places of figures that have a value and no reference."""
+    if not isinstance(tree, dict):
+        return []
+    deeper = [place for name, one in tree.items() for place in without_reference(one, f"{prefix}/{name}")]
+    return [prefix, *deeper] if tree.get("value") is not None and tree["reference"] is None else deeper
+
+
+def test_every_figure_of_a_student_has_a_reference():
+    teacher = sampled([[("a b c d e #3", True), ("#3", True)], [("#4 x y z", True), ("h h h h h h", False)]])
+    student = sampled([[("#1", False), ("#1", False)], [("x y z #3", True), ("#3", True)]])
+    sure = [[Answer(0.9, False), Answer(0.3, True)], [Answer(0.4, True)]]
+    found = {
+        "gradient": findings.gradient_noise([1.0, 2.0, 4.0], [1.0, 3.0, 2.0]),
+        "overconfidence": findings.overconfident_hallucination(sure, sure[::-1]),
+        "consistency": findings.self_consistency(student, teacher, "arithmetic"),
+        "degradation": findings.local_decoding_degradation(student, teacher),
+    }
+    places = without_reference(found)
+    assert places
+    assert [place for place in places if "student" in place] == []
+    assert found["gradient"]["student_prefixes"]["variance"]["reference"] == found["gradient"]["teacher_prefixes"]["variance"]["value"]
+    assert found["degradation"]["student"]["distinct"]["reference"] == found["degradation"]["teacher"]["distinct"]["value"]
+    # right with probability .9, .3 and .4: of 1.4 wrong ones to be expected, .09 + .21 + .24
+    assert found["overconfidence"]["student"]["confidence_when_wrong"]["reference"] == pytest.approx(0.54 / 1.4)
+
+
+def test_places_are_those_of_the_bins_beginnings():
+    by_bin, tokens = [0.0, 2.0, *[0.0] * (BINS - 2)], [3, 4, *[0] * (BINS - 2)]
+    rows = [[TraceDivergence(7, (2.0,), (2.0,), tuple(by_bin), tuple(tokens))]] * 2
+    found = findings.off_policy_instability(rows, rows, 16)["by_position"]["teacher_prefixes"]
+    assert [one["position"] for one in found] == [0, 16]
+    assert [one["value"] for one in found] == pytest.approx([0.0, 0.5])

@@ -67,7 +67,7 @@ def diagnosis(same_tokens=True):
     return found | {"verdict": verdict(found)}
 
 
-@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 6), (False, 2)])
+@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 9), (False, 5)])
 def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
     found = diagnosis(same_tokens)
     page = diagnosis_html(found, "config: {}")
@@ -111,7 +111,7 @@ def test_a_student_after_distillation_is_shown_below_the_one_before():
     found["after"] = {name: found[name] for name in ("traps", "symptoms")} | {"differences": differences(before, after)}
     found["models"]["after"] = "s <after>"
     page = diagnosis_html(found, "")
-    assert page.count("<svg ") == 12
+    assert page.count("<svg ") == 18
     assert "After distillation: s &lt;after&gt;" in page
     assert "-0.500" in page.partition("What distillation changed")[2]
 

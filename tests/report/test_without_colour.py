@@ -1,0 +1,119 @@
+"""Lines and dots are told apart by markers and line styles: whose a picture's figures are can be read in black and white."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from raydistill.report.card import report_card
+from raydistill.report.diagnoses_page import against_eta_svg
+from raydistill.report.diagnosis_dots import Panel, beside, dots_svg
+from raydistill.report.diagnosis_plots import by_position_svg, gradients_svg, reliability_svg, tail_noise_svg
+from raydistill.report.facts import PairFacts
+from tests.report.synthetic_facts import some_facts
+from tests.report.test_diagnoses import diagnosed, figure
+
+SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+Look = tuple[str, str, str]
+"""Colour, dashes, and the marker's outline with its filling."""
+
+
+def style(element: ElementTree.Element) -> dict[str, str]:
+    pairs = (part.split(":", 1) for part in element.get("style", "").split(";") if ":" in part)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def looks(svg: str) -> set[Look]:
+    """Of all lines and dots with a marker that has an inside; an interval's bars and caps, and ticks, have none."""
+    found = set()
+    for group in ElementTree.fromstring(svg).iter(f"{SVG}g"):
+        lines = [path for path in group.findall(f"{SVG}path") if "stroke" in style(path)]
+        for marker in group.findall(f"{SVG}defs/{SVG}path"):
+            if not marker.get("d", "").strip().lower().endswith("z"):
+                continue
+            drawn = style(lines[0]) if lines else {}
+            dashes = re.sub(
+                r"[\d.]+", lambda width: f"{float(width[0]):.1f}", drawn.get("stroke-dasharray", "whole" if drawn else "no line")
+            )
+            colour = style(marker).get("stroke", "black")
+            hollow = "hollow" if style(marker).get("fill") == "#ffffff" else "full"
+            found.add((colour, dashes, f"{marker.get('d')} {hollow}"))
+    return found
+
+
+def told_apart(svg: str, lines: int) -> None:
+    found = looks(svg)
+    assert len({colour for colour, _, _ in found}) == lines, found
+    assert len({marker for _, _, marker in found}) == lines, found
+    assert len({dashes for _, dashes, _ in found} - {"no line"}) in (0, lines), found
+
+
+BINS = [{"confidence": at, "accuracy": at / 2, "n": 5} for at in (0.1, 0.5, 0.9)]
+CURVE = [{"k": k, "position": k} | figure(0.1 * k) for k in (1, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        lambda: reliability_svg(BINS, BINS[:2]),
+        lambda: tail_noise_svg({"forward": CURVE, "reverse": CURVE}, 4),
+        lambda: by_position_svg({"teacher_prefixes": CURVE, "student_prefixes": CURVE}),
+        lambda: gradients_svg([1.0, 2.0], [1.0, 3.0]),
+        lambda: dots_svg([Panel("share", beside({"a": figure(0.1)}, {"a": figure(0.2)}), (0, 1))], "dots"),
+    ],
+)
+def test_student_and_teacher(svg) -> None:
+    told_apart(svg(), 2)
+
+
+def test_students_against_eta() -> None:
+    pairs = tuple(PairFacts(name, (diagnosed(0.3),), (diagnosed(0.4),)) for name in ("base", "seqkd", "gkd", "kd"))
+    svg = against_eta_svg([report_card(replace(some_facts(eta), diagnoses=pairs)) for eta in (-1.0, 1.0)])
+    told_apart(svg, 3)
+
+
+def test_a_line_that_differs_by_colour_alone_is_found_out(monkeypatch) -> None:
+    from raydistill.report import diagnosis_plots
+
+    first, second = diagnosis_plots._LOOKS
+    monkeypatch.setattr(diagnosis_plots, "_LOOKS", (first, first | {"color": second["color"]}))
+    with pytest.raises(AssertionError):
+        told_apart(reliability_svg(BINS, BINS[:2]), 2)
+
+
+def test_what_has_no_value_is_left_out_of_the_dots() -> None:
+    rows = beside({"a row": figure(0.25)}, {"a row": {"not measured": "why"}, "another": figure(None)})
+    svg = dots_svg([Panel("share", rows, (0, 1)), Panel("nats", {"none": {"student": {"not measured": "why"}}})], "what it shows")
+    assert svg is not None
+    assert 'aria-label="what it shows"' in svg
+    assert "a row" in svg
+    assert "another" not in svg
+    assert "nats" not in svg  # a panel without a dot
+    assert dots_svg([Panel("nats", {"none": {"teacher": figure(None)}})], "nothing") is None
+
+
+def test_dots_stand_at_their_values_and_references_are_dotted() -> None:
+    svg = dots_svg([Panel("share", beside({"a": figure(0.2) | {"reference": 0.5}}, {"a": figure(0.8) | {"reference": None}}))], "dots")
+    assert svg is not None
+    tree = ElementTree.fromstring(svg)
+    groups = [
+        group
+        for group in tree.iter(f"{SVG}g")
+        if any(one.get("d", "").strip().endswith("z") for one in group.findall(f"{SVG}defs/{SVG}path"))
+    ]
+    student, teacher = (float(group.find(f".//{SVG}use").get("x")) for group in groups[:2])  # the legend's come after
+    dotted = [path.get("d").split() for path in tree.iter(f"{SVG}path") if "stroke-dasharray" in style(path)]
+    assert len(dotted) == 2  # the student's reference, and the legend's sample
+    assert float(dotted[0][1]) == float(dotted[0][4]) == pytest.approx((student + teacher) / 2, abs=0.01)
+    assert student < teacher
+
+
+def test_rows_of_either_model_keep_their_order() -> None:
+    assert beside({"a": {"value": 1}, "b": {"value": 2}}, {"b": {"value": 3}, "c": {"value": 4}}) == {
+        "a": {"student": {"value": 1}},
+        "b": {"student": {"value": 2}, "teacher": {"value": 3}},
+        "c": {"teacher": {"value": 4}},
+    }
