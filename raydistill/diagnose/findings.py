@@ -19,6 +19,7 @@ from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.degradation import compression_ratio, distinct_share, is_invalid_utf8, repeated_share
 from raydistill.diagnose.gradient_noise import spread, variance_ratio
 from raydistill.diagnose.preference import Rivals, auc, paired_rate
+from raydistill.diagnose.references import against
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_consistency import votes
 from raydistill.diagnose.tail_noise import NO_KL, SHARES
@@ -48,19 +49,6 @@ def without_interval(value: float | None, unit: str, n: int, why: str, reference
     """`why` says why it has no value, where it has none."""
     found = {"value": value, "unit": unit, "ci95": None, "n": n, "reference": reference}
     return found | {"undefined": why} if value is None else found
-
-
-def against(found: Json, teacher: Json) -> Json:
-    """The same figures; one without a reference of its own gets the teacher's value, where that was measured."""
-    return {name: _against(one, teacher.get(name)) for name, one in found.items()}
-
-
-def _against(one: Any, teachers: Any) -> Any:
-    if not isinstance(one, dict) or not isinstance(teachers, dict):
-        return one
-    if "value" not in one:
-        return against(one, teachers)
-    return one | {"reference": teachers.get("value")} if one["reference"] is None else one
 
 
 def score(sampled: Sampled, unit: str = "share right") -> Json:

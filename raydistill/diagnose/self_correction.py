@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from raydistill.diagnose.findings import Json, against, figure, not_measured
+from raydistill.diagnose.findings import Json, figure, not_measured
 from raydistill.diagnose.preference import corrupt_step
+from raydistill.diagnose.references import against
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.evaluate.ratios import ratio_estimate

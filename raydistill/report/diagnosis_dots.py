@@ -16,7 +16,8 @@ _LOOKS: dict[str, tuple[float, dict[str, Any]]] = {
     "student": (-0.16, {"fmt": "o", "color": BLUE, "mfc": BLUE}),
     "teacher": (0.16, {"fmt": "s", "color": ORANGE, "mfc": "white"}),
 }
-"""Place within a row, and look."""
+"""Place within a row of two, and look."""
+_REFERENCE: dict[str, Any] = {"color": INK, "ls": (0, (1, 1)), "lw": 1.6}
 Pair = Mapping[str, Json]
 """Figures by whose they are: `student`, `teacher`, or one of them alone."""
 
@@ -61,9 +62,10 @@ def _panel(axes: Axes, panel: Panel, rows: Mapping[str, Pair]) -> None:
     for y, pair in enumerate(rows.values()):
         for who, one in pair.items():
             offset, look = _LOOKS[who]
+            at, half = (y, 0.36) if len(pair) == 1 else (y + offset, 0.2)
             if one["reference"] is not None:
-                axes.plot([one["reference"]] * 2, [y + offset - 0.16, y + offset + 0.16], color=INK, ls=":", lw=1.6)
-            axes.errorbar(one["value"], y + offset, xerr=error_bar(one["ci95"], one["value"]), **look, ms=5, capsize=2.5, elinewidth=1.2)
+                axes.plot([one["reference"]] * 2, [at - half, at + half], **_REFERENCE)
+            axes.errorbar(one["value"], at, xerr=error_bar(one["ci95"], one["value"]), **look, ms=5, capsize=2.5, elinewidth=1.2)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -80,5 +82,5 @@ def _panel(axes: Axes, panel: Panel, rows: Mapping[str, Pair]) -> None:
 def _legend(axes: Axes) -> None:
     for who, (_, look) in _LOOKS.items():
         axes.errorbar([], [], xerr=[], **look, ms=5, label=who)
-    axes.plot([], [], color=INK, ls=":", lw=1.6, label="reference")
+    axes.plot([], [], **_REFERENCE, label="reference")
     above(axes, columns=3)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from raydistill.diagnose.verdict import figure_in_words
-from raydistill.report.diagnosis_dots import Pair, Panel, beside, dots_svg
 from raydistill.report.diagnosis_plots import by_position_svg, frequency_svg, gradients_svg, reliability_svg, tail_noise_svg
+from raydistill.report.diagnosis_sections import Row, Section, degradation, gap, self_correction
 from raydistill.report.diagnosis_tail import Table, tail_tables
 from raydistill.report.html import markup, render
 from raydistill.report.page import FOOT, HEAD, MACROS
@@ -18,10 +17,6 @@ _WHOSE = (
     "Tokens that the teacher never writes can only teach noise; ones that it writes often are in the tail where they do not belong. The "
     "tokens themselves are in the tables above."
 )
-_DOTS = "Dots with 95 % intervals, where there are such; what was not measured is left out. Dotted: a dot's reference."
-Row = tuple[str, Json]
-Section = tuple[str, str, list[Row], Any, str]
-"""Heading, what it means, figures, a picture or None, its caption."""
 
 _PAGE = (
     MACROS
@@ -29,7 +24,8 @@ _PAGE = (
     + """\
 <h1>{{ title }}</h1>
 <p class="lead">Task {{ found.task }}, {{ found.split }} split, {{ found.prompts }} prompts, seed {{ found.seed }}. Score: teacher
-{{ words(found.score.teacher) }}, student {{ words(found.score.student) }}. n counts prompts; intervals are 95 % and cluster by prompt.</p>
+{{ words(found.score.teacher) }}, student {{ words(found.score.student) }}. n counts prompts; intervals are 95 % and cluster by prompt.
+A reference is the value without a trap or symptom, or, where nothing else says what that is, the teacher's.</p>
 
 <h2>Verdict</h2>
 {{ listed(found.verdict) }}
@@ -106,12 +102,12 @@ def _sections(traps: Json, symptoms: Json) -> Iterator[Section]:
     yield _instability(traps["off_policy_instability"])
     if gradient := traps["off_policy_instability"].get("gradient_norm"):
         yield _gradient(gradient)
-    yield _gap(traps["gap"])
+    yield gap(traps["gap"])
     yield _overconfidence(symptoms["overconfident_hallucination"])
     if consistency := symptoms["overconfident_hallucination"].get("self_consistency"):
         yield _consistency(consistency)
-    yield _self_correction(symptoms["self_correction_collapse"])
-    yield _degradation(symptoms["local_decoding_degradation"])
+    yield self_correction(symptoms["self_correction_collapse"])
+    yield degradation(symptoms["local_decoding_degradation"])
 
 
 def _tail_noise(found: Json) -> Section:
@@ -177,32 +173,11 @@ def _consistency(found: Json) -> Section:
     return "Overconfident hallucination: answers over samples", explained, rows, picture, "Numbers at the points are prompts in the bin."
 
 
-def _gap(found: Json) -> Section:
-    explained = (
-        "How much less likely one model finds what the other wrote, and whether the student can tell a wrong trace from a right one."
-    )
-    gaps = {"the teacher's completions, read by the student": found["on_teacher"]}
-    back = {"the student's completions, read by the teacher": found["on_student"]}
-    panels = [Panel("score gap, nats a byte", beside(gaps, back))]
-    rows: list[Row] = [*gaps.items(), *back.items()]
-    preference = found["wrong_trace_preference"]
-    if "not measured" in preference:
-        rows.append(("wrong-trace preference", preference))
-    else:
-        source = {"own": "the teacher's own wrong traces", "corrupted": "right traces with one corrupted step"}[preference["wrong_traces"]]
-        own = preference["own"]
-        counted = f"{preference['pairs']} pairs; the teacher's own are {own['pairs']}, of {own['prompts']} prompts."
-        explained = f"{explained} Wrong traces: {source}, {counted}"
-        names = {"paired_rate": "wrong above right, same prompt", "auc": "AUC, any prompt"}
-        both = beside(*({name: preference[who][key] for key, name in names.items()} for who in ("student", "teacher")))
-        panels.append(Panel("probability that a wrong trace is found likelier than a right one", both, (0, 1)))
-        rows += _of_both(both)
-    picture = markup(dots_svg(panels, "Score gap both ways, and how often either model finds a wrong trace likelier than a right one"))
-    return "Trap: the gap", explained, rows, picture, _DOTS
-
-
 def _overconfidence(found: Json) -> Section:
-    explained = "Whether a model that is sure of its answer is right. The reference of a calibration error is what noise alone would give."
+    explained = (
+        "Whether a model that is sure of its answer is right. The reference of a calibration error is what noise alone would give, that of "
+        "the confidence on wrong answers what a calibrated model would have."
+    )
     if "student" not in found:
         return "Symptom: overconfident hallucination", explained, [("calibration error", found)], None, ""
     rows: list[Row] = []
@@ -217,54 +192,3 @@ def _overconfidence(found: Json) -> Section:
     bins = [found[name].get("bins", []) for name in ("student", "teacher")]
     picture = markup(reliability_svg(*bins)) if any(bins) else None
     return "Symptom: overconfident hallucination", explained, rows, picture, "Numbers at the points are answers in the bin."
-
-
-def _self_correction(found: Json) -> Section:
-    explained = (
-        "Whether a model that goes on from a wrong step still ends right. The reference is its accuracy after the same beginning with that "
-        "step right."
-    )
-    if "student" not in found:
-        return "Symptom: self-correction collapse", explained, [("recovery", found)], None, ""
-    both = beside(*(_recovery(found[who]) for who in ("student", "teacher")))
-    label = "Shares of right answers of student and teacher after a wrong step, and shares of corrections"
-    picture = markup(dots_svg([Panel("share", both, (0, 1))], label))
-    return "Symptom: self-correction collapse", explained, _of_both(both), picture, _DOTS
-
-
-def _recovery(found: Json) -> dict[str, Json]:
-    traces = {"own": "the teacher's traces", "gold": "gold completions"}
-    corrections = {
-        "rate": "completions with a correction",
-        "right_with": "right with a correction",
-        "right_without": "right without",
-    }
-    return (
-        {"right after a wrong step": found["recovery"], "after the same, right": found["uncorrupted"]}
-        | {f"after a wrong step, in {traces[source]}": share for source, share in found["by_source"].items()}
-        | {name: found["corrections"][key] for key, name in corrections.items()}
-    )
-
-
-def _degradation(found: Json) -> Section:
-    names = {
-        "repeated": "repeated 4-grams",
-        "distinct": "distinct 2-grams",
-        "truncated": "truncated",
-        "invalid_utf8": "invalid UTF-8",
-    }
-    shares = beside(*({name: found[who][key] for key, name in names.items()} for who in ("student", "teacher")))
-    ratios = beside(*({"compression ratio": found[who]["compression_ratio"]} for who in ("student", "teacher")))
-    panels = [
-        Panel("student - teacher, share of 4-grams", {"repeated 4-grams": {"student": found}}),
-        Panel("share", shares, (0, 1)),
-        Panel("bytes before / after compression", ratios),
-    ]
-    rows: list[Row] = [("student - teacher, repeated 4-grams", found), *_of_both(shares), *_of_both(ratios)]
-    explained = "Completions that go round in circles, are cut off, or are no text. n of the whole-set figures counts completions."
-    picture = markup(dots_svg(panels, "Repetition, truncation and invalid text in the completions of student and teacher"))
-    return "Symptom: local decoding degradation", explained, rows, picture, _DOTS
-
-
-def _of_both(rows: Mapping[str, Pair]) -> list[Row]:
-    return [(f"{who}: {name}", one) for name, pair in rows.items() for who, one in pair.items()]

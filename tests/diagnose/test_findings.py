@@ -138,17 +138,6 @@ def test_the_headline_of_degradation_is_the_difference_of_its_parts():
     assert found["teacher"]["repeated"]["value"] == pytest.approx((3 / 5 + 2 / 3) / 4)
 
 
-def test_a_student_without_a_reference_of_its_own_is_set_beside_the_teacher():
-    one = {"value": 0.2, "unit": "share", "ci95": None, "n": 3, "reference": None}
-    found = {"a": one, "b": one | {"reference": 0.0}, "deeper": {"a": one}, "not measured here": one, "bins": [1], "samples": 3}
-    teacher = {"a": one | {"value": 0.5}, "b": one | {"value": 0.5}, "deeper": {"a": one | {"value": 0.7}}, "bins": [2], "samples": 4}
-    set_beside = findings.against(found, teacher | {"not measured here": findings.not_measured("why")})
-    assert [set_beside[name]["reference"] for name in ("a", "b", "not measured here")] == [0.5, 0.0, None]
-    assert set_beside["deeper"]["a"] == one | {"reference": 0.7}
-    assert (set_beside["bins"], set_beside["samples"]) == ([1], 3)
-    assert findings.against(findings.not_measured("why"), teacher) == findings.not_measured("why")
-
-
 def without_reference(tree, prefix=""):
     """Places of figures that have a value and no reference."""
     if not isinstance(tree, dict):
