@@ -129,8 +129,9 @@ def _instability(found: Json) -> Section:
     explained = (
         "A student trained on the teacher's prefixes alone meets its own when it is used. The ratio says how much worse it is there."
     )
-    rows: list[Row] = [("student's prefixes / teacher's", found)]
-    rows += [(name.replace("_", " "), found[name]) for name in ("teacher_prefixes", "student_prefixes") if name in found]
+    rows: list[Row] = [("on the student's prefixes / on the teacher's", found)]
+    prefixes = {f"KL(teacher || student) on the {who}'s prefixes": f"{who}_prefixes" for who in ("teacher", "student")}
+    rows += [(name, found[key]) for name, key in prefixes.items() if key in found]
     if "by_position" not in found:
         return "Trap: off-policy instability", explained, rows, None, ""
     caption = "Token KL by place. Few completions are long, so that late intervals are wide."

@@ -78,8 +78,8 @@ def test_students_against_eta() -> None:
 def test_a_line_that_differs_by_colour_alone_is_found_out(monkeypatch) -> None:
     from raydistill.report import diagnosis_plots
 
-    first, second = diagnosis_plots._LOOKS
-    monkeypatch.setattr(diagnosis_plots, "_LOOKS", (first, first | {"color": second["color"]}))
+    student, teacher = diagnosis_plots._LOOKS.values()
+    monkeypatch.setattr(diagnosis_plots, "_LOOKS", {"student": student, "teacher": student | {"color": teacher["color"]}})
     with pytest.raises(AssertionError):
         told_apart(reliability_svg(BINS, BINS[:2]), 2)
 
@@ -95,20 +95,37 @@ def test_what_has_no_value_is_left_out_of_the_dots() -> None:
     assert dots_svg([Panel("nats", {"none": {"teacher": figure(None)}})], "nothing") is None
 
 
-def test_dots_stand_at_their_values_and_references_are_dotted() -> None:
-    svg = dots_svg([Panel("share", beside({"a": figure(0.2) | {"reference": 0.5}}, {"a": figure(0.8) | {"reference": None}}))], "dots")
-    assert svg is not None
+def dots(svg: str) -> list[tuple[float, float]]:
+    """Where each dot stands, in order of drawing; those of the legend are not clipped to the axes."""
     tree = ElementTree.fromstring(svg)
-    groups = [
-        group
-        for group in tree.iter(f"{SVG}g")
-        if any(one.get("d", "").strip().endswith("z") for one in group.findall(f"{SVG}defs/{SVG}path"))
-    ]
-    student, teacher = (float(group.find(f".//{SVG}use").get("x")) for group in groups[:2])  # the legend's come after
-    dotted = [path.get("d").split() for path in tree.iter(f"{SVG}path") if "stroke-dasharray" in style(path)]
-    assert len(dotted) == 2  # the student's reference, and the legend's sample
-    assert float(dotted[0][1]) == float(dotted[0][4]) == pytest.approx((student + teacher) / 2, abs=0.01)
-    assert student < teacher
+    markers = {f"#{path.get('id')}" for path in tree.iterfind(f".//{SVG}defs/{SVG}path") if path.get("d", "").strip().endswith("z")}
+    used = [one for group in tree.iterfind(f".//{SVG}g[@clip-path]") for one in group.findall(f"{SVG}use")]
+    return [(float(one.get("x", "nan")), float(one.get("y", "nan"))) for one in used if one.get(LINK) in markers]
+
+
+def dotted(svg: str) -> list[list[str]]:
+    return [path.get("d", "").split() for path in ElementTree.fromstring(svg).iter(f"{SVG}path") if "stroke-dasharray" in style(path)]
+
+
+def test_dots_stand_at_their_values_and_references_are_dotted() -> None:
+    rows = beside(
+        {"a": figure(0.2) | {"reference": 0.5}, "alone": figure(0.5) | {"reference": None}}, {"a": figure(0.8) | {"reference": None}}
+    )
+    svg = dots_svg([Panel("share", rows)], "dots")
+    assert svg is not None
+    (student, above), (teacher, below), (middle, alone) = dots(svg)
+    (_, x, *ends), _ = dotted(svg)  # the student's reference, and the legend's sample
+    assert student < float(x) == float(ends[2]) < teacher
+    assert [float(x), middle] == pytest.approx([(student + teacher) / 2] * 2, abs=0.01)
+    low, high = sorted([float(ends[0]), float(ends[3])])
+    assert low < above < high < below < alone
+
+
+def test_a_dot_alone_is_in_the_middle_of_its_row() -> None:
+    svg = dots_svg([Panel("share", {"a": {"student": figure(0.1)}, "b": {"teacher": figure(0.2)}, "c": {"student": figure(0.3)}})], "dots")
+    assert svg is not None
+    first, second, third = (y for _, y in dots(svg))
+    assert second - first == pytest.approx(third - second)
 
 
 def test_rows_of_either_model_keep_their_order() -> None:
