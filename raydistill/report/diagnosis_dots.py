@@ -29,8 +29,8 @@ class Panel:
     about: str
     """Of the axis."""
     rows: Mapping[str, Pair]
-    within: tuple[float, float] | None = None
-    """Ends of the axis, where the quantity has such."""
+    within: tuple[float, float | None] | None = None
+    """Ends of the axis, where the quantity has such; without an upper end it reaches as far as the dots."""
 
 
 def beside(student: Mapping[str, Json], teacher: Mapping[str, Json]) -> dict[str, Pair]:
@@ -74,7 +74,7 @@ def _panel(axes: Axes, panel: Panel, rows: Mapping[str, Pair]) -> None:
         axes.axhline(y - 0.5, color=GREY, lw=0.3)
     axes.set_xlabel(panel.about)
     if panel.within:
-        low, high = panel.within
+        low, high = panel.within[0], panel.within[1] or axes.get_xlim()[1]
         room = 0.02 * (high - low)
         axes.set_xlim(low - room, high + room)
 

@@ -12,7 +12,7 @@ from raydistill.report.scores import Json
 Row = tuple[str, Json]
 Section = tuple[str, str, list[Row], Any, str]
 """Heading, what it means, figures, a picture or None, its caption."""
-_DOTS = "Dots with 95 % intervals, where there are such; what was not measured is left out. Dotted: a dot's reference."
+_DOTS = "Dots with 95 % intervals, if any; what was not measured is left out. Dotted: a dot's reference."
 
 
 def gap(found: Json) -> Section:
@@ -80,7 +80,7 @@ def degradation(found: Json) -> Section:
     panels = [
         Panel("student - teacher, share of 4-grams", {"repeated 4-grams": {"student": found}}),
         Panel("share", shares, (0, 1)),
-        Panel("bytes before / after compression", ratios),
+        Panel("bytes before / after compression", ratios, (0, None)),
     ]
     rows: list[Row] = [("student - teacher, repeated 4-grams", found), *_of_both(shares), *_of_both(ratios)]
     explained = "Completions that go round in circles, are cut off, or are no text. n of the whole-set figures counts completions."

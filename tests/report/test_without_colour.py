@@ -128,6 +128,19 @@ def test_a_dot_alone_is_in_the_middle_of_its_row() -> None:
     assert second - first == pytest.approx(third - second)
 
 
+@pytest.mark.parametrize("value", [0.2, 0.9])
+def test_an_axis_has_the_ends_of_its_quantity(value) -> None:
+    ends = []
+    for within in ((0.0, 1.0), (0.0, None), None):
+        svg = dots_svg([Panel("share", beside({"a": figure(value, half=0.001) | {"reference": 0.0}}, {}), within)], "dots")
+        assert svg is not None
+        ends.append((float(dotted(svg)[0][1]), dots(svg)[0][0]))
+    (zero, whole), (same, far), (free, _) = ends
+    assert zero == pytest.approx(same, abs=5)
+    assert whole < far  # it fills the axis, where there is no upper end
+    assert free > zero
+
+
 def test_rows_of_either_model_keep_their_order() -> None:
     assert beside({"a": {"value": 1}, "b": {"value": 2}}, {"b": {"value": 3}, "c": {"value": 4}}) == {
         "a": {"student": {"value": 1}},
