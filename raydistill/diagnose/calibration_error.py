@@ -128,6 +128,15 @@ def confidence_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> Estimate | 
     return ratio_estimate(sums, counts) if any(counts) else None
 
 
+def calibrated_when_wrong(answers_BG: Sequence[Sequence[Answer]]) -> float | None:
+    """What it would come to if every answer were right with just the probability of its confidence c: sum c (1 - c) / sum (1 - c).
+
+    That is over many draws of right and wrong taken together. None where all confidences are 1, as no answer would be wrong.
+    """
+    wrong = [1 - answer.confidence for row in answers_BG for answer in row]
+    return math.fsum((1 - one) * one for one in wrong) / total if (total := math.fsum(wrong)) > 0 else None
+
+
 def confidence_when_wrong_difference(first_BG: Sequence[Sequence[Answer]], second_BG: Sequence[Sequence[Answer]]) -> Estimate | None:
     """That of `first_BG` minus that of `second_BG`, paired by prompt; None where either has no wrong answer."""
     first, second = _wrong(first_BG), _wrong(second_BG)

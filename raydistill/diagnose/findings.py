@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, overconfidence, reliability
+from raydistill.diagnose.calibration_error import (
+    Answer,
+    calibrated_when_wrong,
+    calibration_error,
+    confidence_when_wrong,
+    noise_floor,
+    overconfidence,
+    reliability,
+)
 from raydistill.diagnose.comparer import BINS, TraceDivergence
 from raydistill.diagnose.degradation import compression_ratio, distinct_share, is_invalid_utf8, repeated_share
 from raydistill.diagnose.gradient_noise import spread, variance_ratio
 from raydistill.diagnose.preference import Rivals, auc, paired_rate
+from raydistill.diagnose.references import against
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_consistency import votes
 from raydistill.diagnose.tail_noise import NO_KL, SHARES
@@ -96,14 +105,15 @@ def gradient_noise(on_teacher: Sequence[float], on_student: Sequence[float]) -> 
     """Variance of the gradient norm on the student's own prefixes over that on the teacher's. n counts micro-batches."""
     ratio = variance_ratio(on_student, on_teacher)
     value = figure(ratio, "ratio of variances", 1.0) if ratio else not_measured("the gradient's length does not vary")
-    return value | {"teacher_prefixes": _spread(on_teacher), "student_prefixes": _spread(on_student)}
+    teachers, students = _spread(on_teacher), _spread(on_student)
+    return value | {"teacher_prefixes": teachers, "student_prefixes": against(students, teachers)}
 
 
 def _spread(norms: Sequence[float]) -> Json:
     found, n = spread(norms), len(norms)
     return {
         "mean": figure(found.mean, "length of the gradient", 0.0, KL_BOUNDS),
-        "variance": {"value": found.variance, "unit": "squared length", "ci95": None, "n": n},
+        "variance": {"value": found.variance, "unit": "squared length", "ci95": None, "n": n, "reference": None},
         "variation": without_interval(found.variation, "deviation / mean", n, "all gradients are 0"),
         "norms": list(norms),
     }
@@ -139,7 +149,7 @@ def _rate(rivals: Sequence[Rivals]) -> Json:
 
 
 def overconfident_hallucination(student_BG: Sequence[Sequence[Answer]], teacher_BG: Sequence[Sequence[Answer]]) -> Json:
-    """Calibration error of the student's answers, with the teacher's beside it; the reference is what noise alone would give."""
+    """Calibration error of the student's answers, with the teacher's beside it; references are what a calibrated model would come to."""
     student, teacher = _calibration(student_BG), _calibration(teacher_BG)
     return student.get("calibration_error", student) | {"student": student, "teacher": teacher}
 
@@ -148,11 +158,11 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
     flat = [answer for row in answers_BG for answer in row]
     if not flat:
         return not_measured("no completion has an answer")
-    wrong = confidence_when_wrong(answers_BG)
+    wrong, reference = confidence_when_wrong(answers_BG), calibrated_when_wrong(answers_BG)
     return {
         "calibration_error": figure(calibration_error(answers_BG), "probability", noise_floor(answers_BG), (0, 1)),
         "overconfidence": figure(overconfidence(answers_BG), "confidence - share right", 0.0, (-1, 1)),
-        "confidence_when_wrong": figure(wrong, "probability", None, (0, 1)) if wrong else not_measured("no answer is wrong"),
+        "confidence_when_wrong": figure(wrong, "probability", reference, (0, 1)) if wrong else not_measured("no answer is wrong"),
         "answers": len(flat),
         "bins": [asdict(one) for one in reliability(flat)],
     }
@@ -161,7 +171,8 @@ def _calibration(answers_BG: Sequence[Sequence[Answer]]) -> Json:
 def self_consistency(student: Sampled, teacher: Sampled, task: str) -> Json:
     """Of both, over as many completions of each prompt: the majority's share as a confidence, beside that by token probabilities."""
     samples = min(len(row) for sampled in (student, teacher) for row in sampled.completions_BG)
-    return {"samples": samples} | {name: _consistency(one, task, samples) for name, one in (("student", student), ("teacher", teacher))}
+    own, other = (_consistency(one, task, samples) for one in (student, teacher))
+    return {"samples": samples, "student": against(own, other), "teacher": other}
 
 
 def _consistency(sampled: Sampled, task: str, samples: int) -> Json:
@@ -189,7 +200,8 @@ def local_decoding_degradation(student: Sampled, teacher: Sampled) -> Json:
         [sum(repeated_share(one.text) for one in row) / len(row) for row in sampled.completions_BG] for sampled in (student, teacher)
     )
     value = figure(paired_difference(own, other), "share of 4-grams, student - teacher", 0.0, (-1, 1))
-    return value | {name: _degradation(sampled, samples) for name, sampled in (("student", student), ("teacher", teacher))}
+    found, teachers = (_degradation(sampled, samples) for sampled in (student, teacher))
+    return value | {"student": against(found, teachers), "teacher": teachers}
 
 
 def _degradation(sampled: Sampled, samples: int) -> Json:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from raydistill.diagnose.findings import Json, figure, not_measured
 from raydistill.diagnose.preference import corrupt_step
+from raydistill.diagnose.references import against
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.evaluate.ratios import ratio_estimate
@@ -121,7 +122,8 @@ def self_correction_collapse(
     student: Sampled, teacher: Sampled, student_back: Sequence[Continued], teacher_back: Sequence[Continued], task: str
 ) -> Json:
     """The student's recovery, with its accuracy after the same beginnings uncorrupted as reference; both models' figures beside it."""
-    own, other = _of_model(student, student_back, task), _of_model(teacher, teacher_back, task)
+    other = _of_model(teacher, teacher_back, task)
+    own = against(_of_model(student, student_back, task), other)
     return own["recovery"] | {"student": own, "teacher": other}
 
 

@@ -63,7 +63,7 @@ def _number(value: float) -> str:
 
 def _surely(figure: Json) -> float:
     """The lower bound; a value without an interval proves nothing."""
-    return figure["ci95"][0] if figure.get("value") is not None and figure["ci95"] else 0.0
+    return figure["ci95"][0] if _told(figure) else 0.0
 
 
 def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
@@ -71,8 +71,23 @@ def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
         shown = "; ".join(f"{TITLES[name].lower()} {figure_in_words(traps[name])} (level {level:g})" for name, level in TELLING.items())
         yield f"No trap stands out above its level: {shown}."
         return
-    yield f"{TITLES[worst]} dominates: {figure_in_words(traps[worst])}, where {TELLING[worst]:g} would count."
+    untold = [name for name in TELLING if not _told(traps[name])]
+    found = f"dominates{' among the traps that could be told' if untold else ''}: {figure_in_words(traps[worst])}"
+    yield f"{TITLES[worst]} {found}, where {TELLING[worst]:g} would count."
+    if untold:
+        why = "; ".join(f"{TITLES[name].lower()} {_why_untold(traps[name])}" for name in untold)
+        yield f"Whether another is larger is not known: {why}."
     yield {"tail_noise": _against_tail_noise, "off_policy_instability": _against_instability, "gap": _against_gap}[worst](traps)
+
+
+def _why_untold(figure: Json) -> str:
+    words = figure_in_words(figure)
+    return words if figure.get("value") is None else f"{words}, without an interval"
+
+
+def _told(figure: Json) -> bool:
+    """Whether it has a value with an interval: without one nothing is sure of it."""
+    return figure.get("value") is not None and figure["ci95"] is not None
 
 
 def _against_tail_noise(traps: Json) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from raydistill.diagnose.verdict import figure_in_words
 from raydistill.report.diagnosis_counts import counted
 from raydistill.report.diagnosis_plots import by_position_svg, frequency_svg, gradients_svg, reliability_svg, tail_noise_svg
+from raydistill.report.diagnosis_sections import Row, Section, degradation, gap, self_correction
 from raydistill.report.diagnosis_tail import Table, tail_tables
 from raydistill.report.html import markup, render
 from raydistill.report.page import FOOT, HEAD, MACROS
@@ -18,9 +18,6 @@ _WHOSE = (
     "Tokens that the teacher never writes can only teach noise; ones that it writes often are in the tail where they do not belong. The "
     "tokens themselves are in the tables above."
 )
-Row = tuple[str, Json]
-Section = tuple[str, str, list[Row], Any, str]
-"""Heading, what it means, figures, a picture or None, its caption."""
 
 _PAGE = (
     MACROS
@@ -28,7 +25,8 @@ _PAGE = (
     + """\
 <h1>{{ title }}</h1>
 <p class="lead">Task {{ found.task }}, {{ found.split }} split, {{ found.prompts }} prompts, seed {{ found.seed }}. Score: teacher
-{{ words(found.score.teacher) }}, student {{ words(found.score.student) }}. n counts prompts; intervals are 95 % and cluster by prompt.</p>
+{{ words(found.score.teacher) }}, student {{ words(found.score.student) }}. n counts prompts; intervals are 95 % and cluster by prompt.
+A reference is the value without a trap or symptom, or, where nothing else says what that is, the teacher's.</p>
 {% for sentence in counted %}<p>{{ sentence }}</p>{% endfor %}
 
 <h2>Verdict</h2>
@@ -107,12 +105,12 @@ def _sections(traps: Json, symptoms: Json) -> Iterator[Section]:
     yield _instability(traps["off_policy_instability"])
     if gradient := traps["off_policy_instability"].get("gradient_norm"):
         yield _gradient(gradient)
-    yield _gap(traps["gap"])
+    yield gap(traps["gap"])
     yield _overconfidence(symptoms["overconfident_hallucination"])
     if consistency := symptoms["overconfident_hallucination"].get("self_consistency"):
         yield _consistency(consistency)
-    yield _self_correction(symptoms["self_correction_collapse"])
-    yield _degradation(symptoms["local_decoding_degradation"])
+    yield self_correction(symptoms["self_correction_collapse"])
+    yield degradation(symptoms["local_decoding_degradation"])
 
 
 def _tail_noise(found: Json) -> Section:
@@ -134,8 +132,9 @@ def _instability(found: Json) -> Section:
     explained = (
         "A student trained on the teacher's prefixes alone meets its own when it is used. The ratio says how much worse it is there."
     )
-    rows: list[Row] = [("student's prefixes / teacher's", found)]
-    rows += [(name.replace("_", " "), found[name]) for name in ("teacher_prefixes", "student_prefixes") if name in found]
+    rows: list[Row] = [("on the student's prefixes / on the teacher's", found)]
+    prefixes = {f"KL(teacher || student) on the {who}'s prefixes": f"{who}_prefixes" for who in ("teacher", "student")}
+    rows += [(name, found[key]) for name, key in prefixes.items() if key in found]
     if "by_position" not in found:
         return "Trap: off-policy instability", explained, rows, None, ""
     caption = "Token KL by place. Few completions are long, so that late intervals are wide."
@@ -178,25 +177,11 @@ def _consistency(found: Json) -> Section:
     return "Overconfident hallucination: answers over samples", explained, rows, picture, "Numbers at the points are prompts in the bin."
 
 
-def _gap(found: Json) -> Section:
-    explained = (
-        "How much less likely one model finds what the other wrote, and whether the student can tell a wrong trace from a right one."
-    )
-    rows: list[Row] = [("on the teacher's completions", found["on_teacher"]), ("on the student's completions", found["on_student"])]
-    preference = found["wrong_trace_preference"]
-    if "not measured" in preference:
-        return "Trap: the gap", explained, [*rows, ("wrong-trace preference", preference)], None, ""
-    source = {"own": "the teacher's own wrong traces", "corrupted": "right traces with one corrupted step"}[preference["wrong_traces"]]
-    for name in ("student", "teacher"):
-        rows.append((f"{name}: wrong above right, same prompt", preference[name]["paired_rate"]))
-        rows.append((f"{name}: AUC, any prompt", preference[name]["auc"]))
-    own = preference["own"]
-    counted = f"{preference['pairs']} pairs; the teacher's own are {own['pairs']}, of {own['prompts']} prompts."
-    return "Trap: the gap", f"{explained} Wrong traces: {source}, {counted}", rows, None, ""
-
-
 def _overconfidence(found: Json) -> Section:
-    explained = "Whether a model that is sure of its answer is right. The reference of a calibration error is what noise alone would give."
+    explained = (
+        "Whether a model that is sure of its answer is right. The reference of a calibration error is what noise alone would give, that of "
+        "the confidence on wrong answers what a calibrated model would have."
+    )
     if "student" not in found:
         return "Symptom: overconfident hallucination", explained, [("calibration error", found)], None, ""
     rows: list[Row] = []
@@ -211,40 +196,3 @@ def _overconfidence(found: Json) -> Section:
     bins = [found[name].get("bins", []) for name in ("student", "teacher")]
     picture = markup(reliability_svg(*bins)) if any(bins) else None
     return "Symptom: overconfident hallucination", explained, rows, picture, "Numbers at the points are answers in the bin."
-
-
-def _self_correction(found: Json) -> Section:
-    explained = (
-        "Whether a model that goes on from a wrong step still ends right. The reference is its accuracy after the same beginning with that "
-        "step right."
-    )
-    if "student" not in found:
-        return "Symptom: self-correction collapse", explained, [("recovery", found)], None, ""
-    rows: list[Row] = []
-    for name in ("student", "teacher"):
-        one = found[name]
-        rows += [(f"{name}: right after a wrong step", one["recovery"]), (f"{name}: after the same, right", one["uncorrupted"])]
-        traces = {"own": "the teacher's traces", "gold": "gold completions"}
-        rows += [(f"{name}: after a wrong step, in {traces[source]}", share) for source, share in one["by_source"].items()]
-        rows += [
-            (f"{name}: completions with a correction", one["corrections"]["rate"]),
-            (f"{name}: corrections that helped", one["corrections"]["helped"]),
-            (f"{name}: corrections that did harm", one["corrections"]["harmed"]),
-            (f"{name}: right with a correction", one["corrections"]["right_with"]),
-            (f"{name}: right without", one["corrections"]["right_without"]),
-        ]
-    return "Symptom: self-correction collapse", explained, rows, None, ""
-
-
-def _degradation(found: Json) -> Section:
-    names = {
-        "repeated": "repeated 4-grams",
-        "distinct": "distinct 2-grams",
-        "compression_ratio": "compression ratio",
-        "truncated": "truncated",
-        "invalid_utf8": "invalid UTF-8",
-    }
-    rows: list[Row] = [("student - teacher, repeated 4-grams", found)]
-    rows += [(f"{who}: {name}", found[who][key]) for key, name in names.items() for who in ("student", "teacher")]
-    explained = "Completions that go round in circles, are cut off, or are no text. n of the whole-set figures counts completions."
-    return "Symptom: local decoding degradation", explained, rows, None, ""

@@ -11,7 +11,11 @@ from raydistill.report.svg import BLUE, GREY, INK, ORANGE, above, drawing, error
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LOOKS: tuple[dict[str, Any], dict[str, Any]] = ({"color": BLUE, "ls": "-", "marker": "o"}, {"color": ORANGE, "ls": "--", "marker": "s"})
+_LOOKS: dict[str, dict[str, Any]] = {
+    "student": {"color": BLUE, "ls": "-", "marker": "o"},
+    "teacher": {"color": ORANGE, "ls": "--", "marker": "s", "mfc": "white"},
+}
+"""The same in all pictures: hollow squares are the teacher's."""
 _BARS = {"never": (INK, ""), "rare": (ORANGE, "///"), "common": (BLUE, "...")}
 _SIZE = (8.2, 3.2)
 
@@ -22,7 +26,7 @@ def tail_noise_svg(curve: Json, vocabulary: int) -> str:
         figure = new_figure(*_SIZE)
         axes = figure.subplots()
         labels = {"forward": "KL(teacher || student)", "reverse": "KL(student || teacher)"}
-        for (direction, label), look in zip(labels.items(), _LOOKS, strict=True):
+        for (direction, label), look in zip(labels.items(), _LOOKS.values(), strict=True):
             _line(axes, [row["k"] for row in curve[direction]], curve[direction], label, look)
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
@@ -42,9 +46,9 @@ def by_position_svg(by_position: Json) -> str:
     with drawing():
         figure = new_figure(*_SIZE)
         axes = figure.subplots()
-        labels = {"teacher_prefixes": "on the teacher's prefixes", "student_prefixes": "on the student's prefixes"}
-        for (name, label), look in zip(labels.items(), _LOOKS, strict=True):
-            _line(axes, [row["position"] for row in by_position[name]], by_position[name], label, look)
+        for who, look in _LOOKS.items():
+            rows = by_position[f"{who}_prefixes"]
+            _line(axes, [row["position"] for row in rows], rows, f"on the {who}'s prefixes", look)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("place in the completion, tokens")
@@ -75,13 +79,15 @@ def frequency_svg(by_frequency: Json) -> str:
 
 def gradients_svg(on_teacher: Sequence[float], on_student: Sequence[float]) -> str:
     """The gradient's length for each micro-batch, in order of length."""
+    from matplotlib.ticker import MaxNLocator
+
     with drawing():
         figure = new_figure(_SIZE[0], 2.8)
         axes = figure.subplots()
-        labels = {"on the teacher's texts": on_teacher, "on the student's own": on_student}
-        for (label, norms), look in zip(labels.items(), _LOOKS, strict=True):
-            axes.plot(range(1, len(norms) + 1), sorted(norms), **look, lw=1.4, ms=5, label=label)
+        for who, norms in (("student", on_student), ("teacher", on_teacher)):
+            axes.plot(range(1, len(norms) + 1), sorted(norms), **_LOOKS[who], lw=1.4, ms=5, label=f"on the {who}'s texts")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("micro-batches, from the shortest gradient on")
         axes.set_ylabel("length of the gradient")
         above(axes, columns=2)
@@ -96,8 +102,8 @@ def reliability_svg(
         figure = new_figure(_SIZE[0], 3.6)
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="as sure as right")
-        for bins, label, look, offset in ((student, "student", _LOOKS[0], -12), (teacher, "teacher", _LOOKS[1], 6)):
-            axes.plot([one["confidence"] for one in bins], [one["accuracy"] for one in bins], **look, lw=1.4, ms=5, label=label)
+        for bins, who, offset in ((student, "student", -12), (teacher, "teacher", 6)):
+            axes.plot([one["confidence"] for one in bins], [one["accuracy"] for one in bins], **_LOOKS[who], lw=1.4, ms=5, label=who)
             for one in bins:
                 place = (one["confidence"], one["accuracy"])
                 axes.annotate(str(one["n"]), place, xytext=(0, offset), textcoords="offset points", ha="center", fontsize=8, color=INK)

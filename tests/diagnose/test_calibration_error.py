@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.diagnose.calibration_error import Answer, calibration_error, confidence_when_wrong, noise_floor, overconfidence, reliability
+from raydistill.diagnose.calibration_error import (
+    Answer,
+    calibrated_when_wrong,
+    calibration_error,
+    confidence_when_wrong,
+    noise_floor,
+    overconfidence,
+    reliability,
+)
 
 answers = st.builds(Answer, st.floats(0, 1), st.booleans())
 
@@ -121,3 +129,20 @@ def test_without_a_wrong_answer_there_is_no_confidence_when_wrong():
     assert confidence_when_wrong([[Answer(0.9, True)]]) is None
     with pytest.raises(ValueError, match="denominator"):
         calibration_error([[]])
+
+
+def test_a_calibrated_model_s_confidence_on_wrong_answers_is_that_of_many_draws():
+    rng = np.random.default_rng(2)
+    sure = rng.beta(4, 2, 300)
+    rows = [[Answer(float(one), True) for one in sure[at : at + 3]] for at in range(0, 300, 3)]
+    drawn = [[Answer(float(one), bool(rng.random() < one)) for one in np.tile(sure, 2000)]]
+    assert calibrated_when_wrong(rows) == pytest.approx(confidence_when_wrong(drawn).mean, abs=3e-3)
+    assert calibrated_when_wrong([[Answer(0.7, True)], [Answer(0.7, False)] * 3]) == pytest.approx(0.7)
+
+
+@given(st.lists(st.lists(answers, max_size=4), max_size=8))
+def test_it_lies_between_the_confidences_and_is_none_where_none_may_be_wrong(rows):
+    flat = [answer.confidence for row in rows for answer in row]
+    found = calibrated_when_wrong(rows)
+    assert (found is None) == all(one == 1 for one in flat)
+    assert found is None or min(flat) - 1e-9 <= found <= max(flat) + 1e-9

@@ -136,3 +136,38 @@ def test_the_headline_of_degradation_is_the_difference_of_its_parts():
     found = findings.local_decoding_degradation(student, teacher)
     assert found["value"] == pytest.approx(found["student"]["repeated"]["value"] - found["teacher"]["repeated"]["value"])
     assert found["teacher"]["repeated"]["value"] == pytest.approx((3 / 5 + 2 / 3) / 4)
+
+
+def without_reference(tree, prefix=""):
+    """Places of figures that have a value and no reference."""
+    if not isinstance(tree, dict):
+        return []
+    deeper = [place for name, one in tree.items() for place in without_reference(one, f"{prefix}/{name}")]
+    return [prefix, *deeper] if tree.get("value") is not None and tree["reference"] is None else deeper
+
+
+def test_every_figure_of_a_student_has_a_reference():
+    teacher = sampled([[("a b c d e #3", True), ("#3", True)], [("#4 x y z", True), ("h h h h h h", False)]])
+    student = sampled([[("#1", False), ("#1", False)], [("x y z #3", True), ("#3", True)]])
+    sure = [[Answer(0.9, False), Answer(0.3, True)], [Answer(0.4, True)]]
+    found = {
+        "gradient": findings.gradient_noise([1.0, 2.0, 4.0], [1.0, 3.0, 2.0]),
+        "overconfidence": findings.overconfident_hallucination(sure, sure[::-1]),
+        "consistency": findings.self_consistency(student, teacher, "arithmetic"),
+        "degradation": findings.local_decoding_degradation(student, teacher),
+    }
+    places = without_reference(found)
+    assert places
+    assert [place for place in places if "student" in place] == []
+    assert found["gradient"]["student_prefixes"]["variance"]["reference"] == found["gradient"]["teacher_prefixes"]["variance"]["value"]
+    assert found["degradation"]["student"]["distinct"]["reference"] == found["degradation"]["teacher"]["distinct"]["value"]
+    # right with probability .9, .3 and .4: of 1.4 wrong ones to be expected, .09 + .21 + .24
+    assert found["overconfidence"]["student"]["confidence_when_wrong"]["reference"] == pytest.approx(0.54 / 1.4)
+
+
+def test_places_are_those_of_the_bins_beginnings():
+    by_bin, tokens = [0.0, 2.0, *[0.0] * (BINS - 2)], [3, 4, *[0] * (BINS - 2)]
+    rows = [[TraceDivergence(7, (2.0,), (2.0,), tuple(by_bin), tuple(tokens))]] * 2
+    found = findings.off_policy_instability(rows, rows, 16)["by_position"]["teacher_prefixes"]
+    assert [one["position"] for one in found] == [0, 16]
+    assert [one["value"] for one in found] == pytest.approx([0.0, 0.5])

@@ -209,6 +209,8 @@ def test_the_symptom_is_the_students_recovery_with_the_teachers_beside_it() -> N
     found = self_correction_collapse(texts, texts, back(rows[0]), back(rows[1]), "arithmetic")
     assert (found["value"], found["reference"]) == (0, 1)
     assert found["teacher"]["recovery"]["value"] == 1
+    rate = found["student"]["corrections"]["rate"]
+    assert rate["reference"] == found["teacher"]["corrections"]["rate"]["value"] == 0  # the teacher's, where it has none of its own
     missing = self_correction_collapse(texts, texts, [], [], "arithmetic")
     assert "not measured" in missing
     assert missing["student"]["corrections"]["rate"]["n"] == 12

@@ -58,6 +58,21 @@ def test_what_was_not_measured_is_said():
     assert "tail noise not measured: the tokenizers differ" in verdict(found)[0]
 
 
+def test_a_trap_dominates_only_those_that_could_be_told() -> None:
+    found = diagnosis(gap=0.3)
+    assert verdict(found)[0].startswith("The teacher-student gap dominates: 0.300")
+    assert not any("not known" in one for one in verdict(found))
+    found["traps"]["tail_noise"] = NOTHING
+    found["traps"]["off_policy_instability"] = figure(9.0) | {"ci95": None}
+    first, second, third = verdict(found)[:3]
+    assert first.startswith("The teacher-student gap dominates among the traps that could be told: 0.300")
+    assert second == (
+        "Whether another is larger is not known: tail noise not measured: the tokenizers differ; off-policy instability 9.000 u, "
+        "without an interval."
+    )
+    assert "knob.eta=1" in third
+
+
 @pytest.mark.parametrize(("rate", "said"), [(0.2, "mostly prefers the right one"), (0.8, "prefers the wrong one"), (0.5, "cannot tell")])
 def test_wrong_traces(rate, said):
     assert any(said in sentence for sentence in verdict(diagnosis(rate=rate)))

@@ -82,9 +82,9 @@ def flat(tree, prefix: str = "") -> dict[str, float]:
     return {prefix: tree} if isinstance(tree, int | float) else {}
 
 
-def test_the_page_loads_nothing_and_shows_six_pictures(run) -> None:
+def test_the_page_loads_nothing_and_shows_nine_pictures(run) -> None:
     page = (run / "diagnosis.html").read_text()
-    assert page.count("<svg ") == 6
+    assert page.count("<svg ") == 9
     assert "<script" not in page
     assert "src=" not in page
     assert "Trap: tail noise" in page

@@ -68,7 +68,7 @@ def diagnosis(same_tokens=True):
     return found | {"verdict": verdict(found)}
 
 
-@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 6), (False, 2)])
+@pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 9), (False, 5)])
 def test_all_figures_are_there_and_names_are_escaped(same_tokens, pictures):
     found = diagnosis(same_tokens)
     page = diagnosis_html(found, "config: {}")
@@ -131,7 +131,7 @@ def test_a_student_after_distillation_is_shown_below_the_one_before():
     found["after"]["verifier_failures"] = {"completions": 5, "continuations": 0}
     found["after"]["traps"] = found["traps"] | {"gap": found["traps"]["gap"] | {"too_long": {"teacher": 0, "student": 7}}}
     page = diagnosis_html(found, "")
-    assert page.count("<svg ") == 12
+    assert page.count("<svg ") == 18
     assert "After distillation: s &lt;after&gt;" in page
     assert "0 completions of the teacher and 7 of the student after distillation." in page
     assert "5 of the student after distillation&#39;s completions" in page
