@@ -147,6 +147,8 @@ def test_shares_are_counted_by_prompt_and_source() -> None:
     assert (found["recovery"]["value"], found["recovery"]["n"]) == (0.5, 20)
     assert found["recovery"]["reference"] == found["uncorrupted"]["value"] == pytest.approx(19 / 20)
     assert {name: one["n"] for name, one in found["by_source"].items()} == {"gold": 20, "own": 20}
+    mixed = recovery(back([(place, source, source == "own", source == "gold") for place in range(20) for source in ("own", "gold")]))
+    assert [(mixed["by_source"][one]["value"], mixed["by_source"][one]["reference"]) for one in ("own", "gold")] == [(1, 0), (0, 1)]
     # two cuts of a prompt that always agree tell no more than one
     assert found["recovery"]["ci95"] == pytest.approx(recovery(back(rows[::2]))["recovery"]["ci95"])
 
