@@ -133,6 +133,8 @@ def _instability(found: Json) -> Section:
     )
     rows: list[Row] = [("student's prefixes / teacher's", found)]
     rows += [(name.replace("_", " "), found[name]) for name in ("teacher_prefixes", "student_prefixes") if name in found]
+    growth = found.get("growth", {})
+    rows += [(f"{name.replace('_', ' ')}: late half / early half of a completion", one) for name, one in growth.items()]
     if "by_position" not in found:
         return "Trap: off-policy instability", explained, rows, None, ""
     caption = "Token KL by place. Few completions are long, so that late intervals are wide."
