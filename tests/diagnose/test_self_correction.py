@@ -27,6 +27,7 @@ from raydistill.models.trio import character_tokenizer
 from raydistill.rollout.completion import Completion, StopReason
 from raydistill.students.data import Reader
 from raydistill.tasks.arithmetic import Arithmetic, _steps, trace
+from raydistill.tasks.outcome import Outcome
 from raydistill.tasks.verifier import Verifier
 from tests.diagnose.samples import sampled
 
@@ -135,6 +136,20 @@ def test_no_cut_asks_no_engine(verifier: Verifier) -> None:
         raise AssertionError("asked")
 
     assert continuations(generate, READER, PROMPTS, [], verifier, 32, 1) == []
+
+
+def test_what_is_checked_is_beginning_and_continuation() -> None:
+    cut = Cut(3, "own", "1+1=2", "1+1=3")
+    checked = []
+
+    class Reads:
+        def verify(self, prompts, texts):
+            checked.extend(zip((one.id for one in prompts), texts, strict=True))
+            return [Outcome.WRONG, Outcome.RIGHT]
+
+    (found,) = continuations(engine(lambda prompt, begun: f";#{begun[-1]}"), READER, PROMPTS, [cut], Reads(), 32, 1)
+    assert checked == [(PROMPTS[3].id, "1+1=3;#3"), (PROMPTS[3].id, "1+1=2;#2")]
+    assert (found.recovered, found.kept) == (False, True)
 
 
 def back(outcomes: list[tuple[int, str, bool, bool]]) -> list[Continued]:
