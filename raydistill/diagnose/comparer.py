@@ -14,8 +14,8 @@ import torch
 
 from raydistill.cluster import placement
 from raydistill.diagnose.frequency import CLASSES
-from raydistill.diagnose.tail_noise import kl_at_k
-from raydistill.diagnose.tail_tokens import TailSums
+from raydistill.diagnose.tail_noise import kl_at_k, side_by_side
+from raydistill.diagnose.tail_tokens import Heaviest, TailSums
 from raydistill.environment import process_environment
 from raydistill.models.load import load_model
 from raydistill.scoring.forward import Forward, Pair
@@ -46,8 +46,11 @@ class TraceDivergence:
     tokens_by_bin: tuple[int, ...]
     renormalised: tuple[float, ...] = ()
     """KL(teacher || student) renormalised over the teacher's top k, for each k of the tail that was asked for."""
-    beyond_by_class: tuple[tuple[float, ...], ...] = ()
-    """For each of these k, what the tokens of each of `frequency.CLASSES` contribute to KL(teacher || student) beyond it."""
+    beyond_by_class: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """For KL(teacher || student), then KL(student || teacher), and each of these k, what the tokens of each of `frequency.CLASSES`
+    contribute beyond it."""
+    forward_by_half: tuple[float, float] = (0.0, 0.0)
+    """KL(teacher || student) of the completion's first tokens // 2 tokens and of its last."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Tail:
     """What lies beyond k = `ks`, over all traces."""
 
     ks: tuple[int, ...]
-    heaviest: tuple[tuple[tuple[int, float], ...], ...]
-    """For each k the tokens that contribute most to KL(teacher || student) beyond it: ids, and nats summed over all positions."""
+    heaviest: tuple[Heaviest, Heaviest]
+    """For KL(teacher || student) and KL(student || teacher); nats are summed over all positions."""
 
 
 class TwoModels:
@@ -90,7 +93,7 @@ class TwoModels:
     def _nothing(ks: Sequence[int], tail: TailSums | None) -> tuple[np.ndarray, ...]:
         """Of a completion without a token."""
         both = (np.zeros((0, len(ks))), np.zeros((0, len(ks))))
-        return both if tail is None else (*both, np.zeros((0, len(tail.ks))), np.zeros((0, len(tail.ks), tail.classes)))
+        return both if tail is None else (*both, np.zeros((0, len(tail.ks))), np.zeros((0, 2, len(tail.ks), tail.classes)))
 
     @torch.inference_mode()
     def _chunks(
@@ -102,7 +105,8 @@ class TwoModels:
         for start in range(0, len(theirs_PD), step):
             part = slice(start, start + step)
             teacher_PV, student_PV = _logprobs(self._teacher, theirs_PD[part], max(ks)), _logprobs(self._student, own_PD[part], max(ks))
-            yield (*kl_at_k(teacher_PV, student_PV, ks), *(tail.add(teacher_PV, student_PV) if tail else ()))
+            both = side_by_side(teacher_PV, student_PV, (*ks, *(tail.ks if tail else ())))
+            yield (*kl_at_k(both, ks), *(tail.add(both) if tail else ()))
 
 
 def _gathered(chunks: Iterator[tuple[torch.Tensor, ...]], rows: int) -> list[np.ndarray]:
@@ -131,6 +135,12 @@ def by_bin(forward_T: np.ndarray, width: int) -> tuple[tuple[float, ...], tuple[
     places_T = np.minimum(np.arange(len(forward_T)) // width, BINS - 1)
     sums = np.bincount(places_T, weights=forward_T, minlength=BINS)
     return tuple(map(float, sums)), tuple(map(int, np.bincount(places_T, minlength=BINS)))
+
+
+def by_half(forward_T: np.ndarray) -> tuple[float, float]:
+    """Sums over the first T // 2 tokens and over the last T // 2: as many of each, so that a middle one is in neither."""
+    half = len(forward_T) // 2
+    return float(forward_T[:half].sum()), float(forward_T[len(forward_T) - half :].sum())
 
 
 class ComparerActor:
@@ -164,7 +174,7 @@ class ComparerActor:
         tail_ks: Sequence[int],
         class_V: np.ndarray,
     ) -> tuple[list[TraceDivergence], Tail]:
-        """Likewise, with what lies beyond each of `tail_ks`, as `tail_parts` takes them, by class of token and by token."""
+        """Likewise, with what lies beyond each of `tail_ks`, by class of token and by token."""
         first, second = (list(zip(prompts, completions, strict=True)) for prompts in (teacher_prompts, student_prompts))
         tail = TailSums(tail_ks, torch.tensor(class_V, device=self._models.device), len(CLASSES))
         traces = [_summary(bin_width, *arrays) for arrays in self._models.divergences(first, second, ks, tail)]
@@ -196,13 +206,13 @@ def _summary(
     forward_TK: np.ndarray,
     reverse_TK: np.ndarray,
     renormalised_TK: np.ndarray | None = None,
-    by_class_TKC: np.ndarray | None = None,
+    by_class_T2KC: np.ndarray | None = None,
 ) -> TraceDivergence:
     sums, counts = by_bin(forward_TK[:, -1], bin_width)
     renormalised = () if renormalised_TK is None else tuple(renormalised_TK.sum(0).tolist())
-    by_class = () if by_class_TKC is None else tuple(map(tuple, by_class_TKC.sum(0).tolist()))
+    by_class = () if by_class_T2KC is None else tuple(tuple(map(tuple, way)) for way in by_class_T2KC.sum(0).tolist())
     forward, reverse = (tuple(each.sum(0).tolist()) for each in (forward_TK, reverse_TK))
-    return TraceDivergence(len(forward_TK), forward, reverse, sums, counts, renormalised, by_class)
+    return TraceDivergence(len(forward_TK), forward, reverse, sums, counts, renormalised, by_class, by_half(forward_TK[:, -1]))
 
 
 def start_comparer(teacher: ScorerSpec, student: ScorerSpec, num_cpus: float, num_gpus: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -103,6 +104,8 @@ def off_policy_instability(on_teacher: Rows, on_student: Rows, bin_width: int) -
 
 def gradient_noise(on_teacher: Sequence[float], on_student: Sequence[float]) -> Json:
     """Variance of the gradient norm on the student's own prefixes over that on the teacher's. n counts micro-batches."""
+    if not all(map(math.isfinite, (*on_teacher, *on_student))):
+        return not_measured("a gradient is not finite")
     ratio = variance_ratio(on_student, on_teacher)
     value = figure(ratio, "ratio of variances", 1.0) if ratio else not_measured("the gradient's length does not vary")
     teachers, students = _spread(on_teacher), _spread(on_student)
@@ -127,11 +130,11 @@ def gap(teacher: Json, student: Json, preference: Json) -> Json:
 def score_gap(own_BG: Sequence[Sequence[float]], other_BG: Sequence[Sequence[float]]) -> Json:
     """Mean of (own score - the other model's), in nats a byte, over prompts; the author's own text costs the other so much more."""
     gaps = [sum(o) / len(o) - sum(x) / len(x) for o, x in zip(own_BG, other_BG, strict=True) if o]
-    return (
-        figure(mean_estimate(gaps), "nats a byte", 0.0)
-        if gaps
-        else not_measured("no completion without a special token inside that fits both contexts")
-    )
+    if not gaps:
+        return not_measured("no completion without a special token inside that fits both contexts")
+    if not all(map(math.isfinite, gaps)):
+        return not_measured("a model gives the probability 0 to a completion")
+    return figure(mean_estimate(gaps), "nats a byte", 0.0)
 
 
 def preference(student: Sequence[Rivals], teacher: Sequence[Rivals], source: str, pairs: int) -> Json:

@@ -134,11 +134,13 @@ def _of_model(sampled: Sampled, back: Sequence[Continued], task: str) -> Json:
 def recovery(back: Sequence[Continued]) -> Json:
     """Shares of right answers after a wrong step and after the same beginning without it, and the first by source."""
     sources = sorted({one.cut.source for one in back})
-    return {
-        "recovery": _share(back, "recovered", sum(one.kept for one in back) / len(back) if back else None),
-        "uncorrupted": _share(back, "kept"),
-        "by_source": {source: _share([one for one in back if one.cut.source == source], "recovered") for source in sources},
-    }
+    by_source = {source: _recovered([one for one in back if one.cut.source == source]) for source in sources}
+    return {"recovery": _recovered(back), "uncorrupted": _share(back, "kept"), "by_source": by_source}
+
+
+def _recovered(back: Sequence[Continued]) -> Json:
+    """With the share after the same beginnings uncorrupted as reference: a model that is wrong more often also recovers less."""
+    return _share(back, "recovered", sum(one.kept for one in back) / len(back) if back else None)
 
 
 def _share(back: Sequence[Continued], name: Literal["recovered", "kept"], reference: float | None = None) -> Json:

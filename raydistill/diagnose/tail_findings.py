@@ -10,41 +10,53 @@ from raydistill.diagnose.frequency import CLASSES, Frequencies
 from raydistill.diagnose.tail_noise import NO_KL
 from raydistill.evaluate.ratios import ratio_estimate
 
+_DIRECTIONS = ("forward", "reverse")
+"""KL(teacher || student) and KL(student || teacher), as `TraceDivergence` has them."""
 
-def beyond(rows: Rows, ks: Sequence[int], tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
-    """`by_frequency`, `heaviest` and `losses`, for each k of the tail; the first two are empty where the KL is about 0.
+
+def beyond(rows: Rows, ks: Sequence[int], tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[Sequence[str]]]) -> Json:
+    """`by_frequency` and `heaviest` of KL(teacher || student), under `reverse` the same of KL(student || teacher), and `losses`, for each k
+    of the tail; the first two are empty where the KL is about 0.
 
     `rows` were compared with that tail, at `ks`; `texts` are those of the tokens in `tail.heaviest`.
     """
+    forward, reverse = (_direction(rows, name, tail, frequencies, texts[way]) for way, name in enumerate(_DIRECTIONS))
+    return forward | {"reverse": reverse, "losses": _losses(rows, ks, tail.ks)}
+
+
+def _direction(rows: Rows, name: str, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
     flat = [one for row in rows for one in row]
-    told = sum(one.forward[-1] for one in flat) >= NO_KL * max(1, sum(one.tokens for one in flat))
+    if sum(getattr(one, name)[-1] for one in flat) < NO_KL * max(1, sum(one.tokens for one in flat)):
+        return {"by_frequency": {}, "heaviest": {}}
     return {
-        "by_frequency": _by_frequency(rows, tail.ks, frequencies) if told else {},
-        "heaviest": _heaviest(flat, tail, frequencies, texts) if told else {},
-        "losses": _losses(rows, ks, tail.ks),
+        "by_frequency": _by_frequency(rows, name, tail.ks, frequencies),
+        "heaviest": _heaviest(flat, name, tail, frequencies, texts),
     }
 
 
-def _by_frequency(rows: Rows, tail_ks: Sequence[int], frequencies: Frequencies) -> Json:
+def _by_frequency(rows: Rows, direction: str, tail_ks: Sequence[int], frequencies: Frequencies) -> Json:
     """Shares of the whole KL, which over the classes sum to the share beyond k."""
-    whole = [sum(one.forward[-1] for one in row) for row in rows]
+    way, whole = _DIRECTIONS.index(direction), [sum(getattr(one, direction)[-1] for one in row) for row in rows]
     sizes = frequencies.sizes()
     found: Json = {}
     for place, k in enumerate(tail_ks):
         found[str(k)] = {}
         for at, name in enumerate(CLASSES):
-            parts = [sum(one.beyond_by_class[place][at] for one in row) for row in rows]
+            parts = [sum(one.beyond_by_class[way][place][at] for one in row) for row in rows]
             tokens, written = sizes[name]
             share = figure(ratio_estimate(parts, whole), "share of the KL", 0.0, (0, 1))
             found[str(k)][name] = share | {"tokens": tokens, "written": written}
     return found
 
 
-def _heaviest(flat: Sequence[TraceDivergence], tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
+def _heaviest(
+    flat: Sequence[TraceDivergence], direction: str, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]
+) -> Json:
     """The tokens that contribute most beyond k, with their share of what lies there and how often the teacher wrote them."""
     found: Json = {}
-    for place, (k, row, names) in enumerate(zip(tail.ks, tail.heaviest, texts, strict=True)):
-        whole = sum(sum(one.beyond_by_class[place]) for one in flat)
+    way = _DIRECTIONS.index(direction)
+    for place, (k, row, names) in enumerate(zip(tail.ks, tail.heaviest[way], texts, strict=True)):
+        whole = sum(sum(one.beyond_by_class[way][place]) for one in flat)
         found[str(k)] = [
             {
                 "token": text,

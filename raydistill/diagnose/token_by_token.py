@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from raydistill.config.diagnose import Diagnose
 from raydistill.diagnose import findings, tail_findings
 from raydistill.diagnose.comparer import BINS, Tail
-from raydistill.diagnose.findings import Json, not_measured
-from raydistill.diagnose.frequency import frequencies
+from raydistill.diagnose.findings import Json, Rows, not_measured
+from raydistill.diagnose.frequency import Frequencies, frequencies
+from raydistill.diagnose.growth import growth
 from raydistill.diagnose.hands import Ask
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.tail_noise import sizes, tail_sizes
@@ -42,9 +43,19 @@ class TokenByToken:
             ]
         )
         on_teacher, on_student = _by_prompt(flat, teacher), _by_prompt(flat_student, student)
+        return self._noise(on_teacher, tail, written), self._instability(on_teacher, on_student)
+
+    def _noise(self, on_teacher: Rows, tail: Tail, written: Frequencies) -> Json:
+        if why := _endless(on_teacher, "forward") or _endless(on_teacher, "reverse"):
+            return not_measured(why)
         noise = findings.tail_noise(on_teacher, self._ks)
-        noise |= tail_findings.beyond(on_teacher, self._ks, tail, written, self._texts(tail))
-        return noise, findings.off_policy_instability(on_teacher, on_student, self._bin_width)
+        return noise | tail_findings.beyond(on_teacher, self._ks, tail, written, self._texts(tail))
+
+    def _instability(self, on_teacher: Rows, on_student: Rows) -> Json:
+        if why := _endless(on_teacher, "forward") or _endless(on_student, "forward"):
+            return not_measured(why)
+        found = findings.off_policy_instability(on_teacher, on_student, self._bin_width)
+        return found | {"growth": growth(on_teacher, on_student)}
 
     def gradients(self, teacher: Sampled, student: Sampled) -> Json:
         """How much the gradient's length varies on texts of either, a completion of each of the same prompts."""
@@ -60,9 +71,9 @@ class TokenByToken:
         asked = [("gradient_norms", (*self._read(rows), probe.completions, probe.micro_batch_tokens)) for rows in first]
         return findings.gradient_noise(*self._ask(asked))
 
-    def _texts(self, tail: Tail) -> list[list[str]]:
+    def _texts(self, tail: Tail) -> list[list[list[str]]]:
         tokenizer = self._pair.teacher_reader.tokenizer
-        return [[token_text(tokenizer, token) for token, _ in row] for row in tail.heaviest]
+        return [[[token_text(tokenizer, token) for token, _ in row] for row in way] for way in tail.heaviest]
 
     def _tokens(self, sampled: Sampled) -> tuple[list[Any], list[Any], list[Any]]:
         return self._read([(prompt, completion) for prompt, completion, _ in sampled.rows()])
@@ -73,6 +84,15 @@ class TokenByToken:
             [reader.prompt(prompt.text) for prompt, _ in rows] for reader in (self._pair.teacher_reader, self._pair.student_reader)
         ]
         return by_reader[0], by_reader[1], [completion.token_ids for _, completion in rows]
+
+
+def _endless(rows: Rows, direction: Literal["forward", "reverse"]) -> str | None:
+    """Why there is no figure, where a KL has none: log 0 is no number that a mean could be taken of."""
+    flat = [getattr(one, direction)[-1] for row in rows for one in row]
+    if not (endless := sum(not math.isfinite(kl) for kl in flat)):
+        return None
+    kl, model = ("KL(teacher || student)", "student") if direction == "forward" else ("KL(student || teacher)", "teacher")
+    return f"{kl} is not finite in {endless} of {len(flat)} completions: the {model} gives a token the probability 0, or none"
 
 
 def _by_prompt(flat: Sequence[Any], sampled: Sampled) -> list[list[Any]]:

@@ -24,6 +24,10 @@ class Estimate:
     n: int
     """Units, not values: values of one prompt or of one seed hang together."""
 
+    def exp(self) -> Estimate:
+        """Of what this is the logarithm's estimate of."""
+        return Estimate(math.exp(self.mean), None if self.ci95 is None else (math.exp(self.ci95[0]), math.exp(self.ci95[1])), self.n)
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -26,8 +26,7 @@ def ratio_of_ratios(first: tuple[Sequence[float], Sequence[float]], second: tupl
     Raises ValueError unless all denominators and both ratios are positive.
     """
     logs = [_log_linearised(*part) for part in (first, second)]
-    log = mean_estimate([a - b for a, b in zip(*logs, strict=True)])
-    return Estimate(math.exp(log.mean), None if log.ci95 is None else (math.exp(log.ci95[0]), math.exp(log.ci95[1])), log.n)
+    return mean_estimate([a - b for a, b in zip(*logs, strict=True)]).exp()
 
 
 def difference_of_ratios(first: tuple[Sequence[float], Sequence[float]], second: tuple[Sequence[float], Sequence[float]]) -> Estimate:

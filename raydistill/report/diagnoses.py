@@ -11,12 +11,14 @@ from raydistill.report.facts import PairFacts
 from raydistill.report.scores import Json
 
 TRAPS = ("tail_noise", "off_policy_instability", "gap", "wrong_trace_preference")
-SYMPTOMS = ("overconfident_hallucination", "confidence_when_wrong", "self_correction_collapse", "local_decoding_degradation")
+SYMPTOMS = ("overconfident_hallucination", "confidence_when_wrong", "self_correction_collapse", "local_decoding_degradation", "truncated")
 BASE = "base"
 WORSE = {"self_correction_collapse": -1}
 """The direction in which a figure is worse, where that is not up."""
-_SHARES = ("probability", "share of the KL")
-"""Units of figures that lie between 0 and 1, to which their intervals are cut."""
+_WITHIN = {"probability": (0.0, 1.0), "share of the KL": (0.0, 1.0), "share": (0.0, 1.0), "nats a token": (0.0, math.inf)}
+"""Bounds of figures by their unit, to which their intervals are cut."""
+_RATIO = "ratio"
+"""The unit of figures that multiply: their means and intervals are those of their logarithms."""
 
 
 def diagnosis(pairs: Sequence[PairFacts]) -> Json:
@@ -43,11 +45,14 @@ def headlines(found: Json) -> dict[str, Json]:
     A figure whose value is None has `undefined` too: why."""
     traps, symptoms = found["traps"], found["symptoms"]
     sure = symptoms["overconfident_hallucination"].get("student", symptoms["overconfident_hallucination"])
-    collapse = symptoms["self_correction_collapse"]
+    collapse, degraded = symptoms["self_correction_collapse"], symptoms["local_decoding_degradation"]["student"]
     figures = {
         **traps,
         "wrong_trace_preference": traps["gap"]["wrong_trace_preference"],
         **symptoms,
+        # Of the student alone: its difference to its teacher stays where both come to repeat themselves.
+        "local_decoding_degradation": degraded["repeated"],
+        "truncated": degraded["truncated"],
         # Gold completions are the same for every teacher; what is cut of its own traces moves with it.
         "self_correction_collapse": collapse.get("student", {}).get("by_source", {}).get("gold", collapse),
         "confidence_when_wrong": sure.get("confidence_when_wrong", sure),
@@ -56,32 +61,38 @@ def headlines(found: Json) -> dict[str, Json]:
 
 
 def over_seeds(figures: Sequence[Json]) -> Json:
-    """One figure of several seeds'. What one of them could not measure is not measured."""
+    """One figure of several seeds'. What one of them could not measure, or not by the same kind of wrong traces, is not measured."""
     if len(figures) == 1:
         return figures[0]
     for one in figures:
         if one.get("value") is None:
             return one
-    estimate = mean_estimate([one["value"] for one in figures])
-    low, high = (0.0, 1.0) if figures[0]["unit"] in _SHARES else (-math.inf, math.inf)
-    references = [one["reference"] for one in figures]
+    sources = {one.get("wrong_traces") for one in figures}
+    if len(sources) > 1:
+        return {"not measured": "wrong traces are the teacher's own with some seeds and corrupted right ones with others"}
+    (source,) = sources
+    unit, references = figures[0]["unit"], [one["reference"] for one in figures]
     reference = None if None in references else mean_estimate(references).mean
-    return {
-        "value": estimate.mean,
-        "unit": figures[0]["unit"],
-        "ci95": None if estimate.ci95 is None else [min(high, max(low, bound)) for bound in estimate.ci95],
-        "n": estimate.n,
-        "reference": reference,
-    }
+    values = [one["value"] for one in figures]
+    estimate = mean_estimate([math.log(value) for value in values]).exp() if unit == _RATIO else mean_estimate(values)
+    low, high = _WITHIN.get(unit, (-math.inf, math.inf))
+    bounds = None if estimate.ci95 is None else [min(high, max(low, bound)) for bound in estimate.ci95]
+    found = {"value": estimate.mean, "unit": unit, "ci95": bounds, "n": estimate.n, "reference": reference}
+    return found if source is None else found | {"wrong_traces": source}
 
 
 def moved(before: Json, after: Json) -> int:
-    """1 where the second figure's interval lies wholly above the first's, -1 where below, 0 where they overlap or one is missing."""
-    if any(one.get("value") is None or one["ci95"] is None for one in (before, after)):
+    """1 where the second figure's interval lies wholly above the first's, -1 where below, 0 where they overlap or do not compare."""
+    if any(one.get("value") is None or one["ci95"] is None for one in (before, after)) or not alike(before, after):
         return 0
     if after["ci95"][0] > before["ci95"][1]:
         return 1
     return -1 if after["ci95"][1] < before["ci95"][0] else 0
+
+
+def alike(before: Json, after: Json) -> bool:
+    """Whether both were measured on the same kind of wrong traces, where they were on any."""
+    return before.get("wrong_traces") == after.get("wrong_traces")
 
 
 def verdicts(diagnosed: Mapping[str, Json]) -> dict[str, str]:
@@ -108,4 +119,4 @@ def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]]:
 def _bare(figure: Json) -> Json:
     if "not measured" in figure:
         return {"not measured": figure["not measured"]}
-    return {name: figure[name] for name in ("value", "unit", "ci95", "n", "reference", "undefined") if name in figure}
+    return {name: figure[name] for name in ("value", "unit", "ci95", "n", "reference", "undefined", "wrong_traces") if name in figure}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raydistill.diagnose.verdict import TITLES
-from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
+from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, alike, gap_reversals, moved, verdicts
 from raydistill.report.knob_curve import Mark, by_eta, drawn, eta_text, legend_below, mark
 from raydistill.report.scores import Json
 from raydistill.report.svg import BLUE, GREY, drawing, error_bars, new_figure, to_svg
@@ -14,11 +14,17 @@ from raydistill.report.svg import BLUE, GREY, drawing, error_bars, new_figure, t
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMES = TITLES | {"wrong_trace_preference": "Wrong-trace preference", "confidence_when_wrong": "Confidence on wrong answers"}
-_BASE = Mark("o", "-", BLUE)
+NAMES = TITLES | {
+    "wrong_trace_preference": "Wrong-trace preference",
+    "confidence_when_wrong": "Confidence on wrong answers",
+    "local_decoding_degradation": "Degradation: repeated 4-grams",
+    "truncated": "Degradation: truncated",
+}
+_BASE, _CORRUPTED = Mark("o", "-", BLUE), Mark("s", "--", BLUE, hollow=True)
 
 Row = tuple[str, str, Json, Json, str]
-"""Student, figure, with the original teacher, with the calibrated one, what became of it."""
+"""Student, figure, with the original teacher, with the calibrated one, what became of it. Figures may have a `note`."""
+_BY = {"own": "by each teacher's own wrong traces", "corrupted": "by right traces with a corrupted step"}
 
 
 def rows(report: Json) -> Iterator[Row]:
@@ -26,11 +32,21 @@ def rows(report: Json) -> Iterator[Row]:
     base, *others = report["diagnosis"]["pairs"]
     for name in TRAPS:
         before, after = base["original"][name], base["calibrated"][name]
-        yield BASE, NAMES[name], before, after, {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)]
+        told = {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)] if alike(before, after) else "not compared"
+        yield BASE, NAMES[name], _noted(name, before), _noted(name, after), told
     for pair in others:
-        told = verdicts(pair)
+        words = verdicts(pair)
         for name in SYMPTOMS:
-            yield pair["student"], NAMES[name], pair["original"][name], pair["calibrated"][name], told[name]
+            yield pair["student"], NAMES[name], _noted(name, pair["original"][name]), _noted(name, pair["calibrated"][name]), words[name]
+
+
+def _noted(name: str, figure: Json) -> Json:
+    """With what it has to be read beside: whose wrong traces it is by, or how often answers are right where no step was made wrong."""
+    if source := figure.get("wrong_traces"):
+        return figure | {"note": _BY[source]}
+    if name == "self_correction_collapse" and figure.get("reference") is not None:
+        return figure | {"note": f"{figure['reference']:.3f} after the same, right"}
+    return figure
 
 
 def about_the_gap(reports: Sequence[Json]) -> str:
@@ -65,13 +81,19 @@ def _lines(reports: Sequence[Json], name: str) -> Iterator[Line]:
     students = [pair["student"] for pair in reports[0]["diagnosis"]["pairs"]]
     shown = students[:1] if name in TRAPS else students[1:]
     for index, student in enumerate(shown):
-        look = _BASE if name in TRAPS else mark(index)
         for which, of in (("calibrated", "student"), ("original", "control")):
             points = [(_eta(one), pair[which][name]) for one in reports for pair in one["diagnosis"]["pairs"] if pair["student"] == student]
             points = [(eta, figure) for eta, figure in points if figure.get("value") is not None]
             label = f"base student, {which} teacher" if name in TRAPS else f"{student} {of}"
-            if points:
-                yield label, look, which == "original", points
+            for source, some in _by_source(points):
+                look = mark(index) if name in SYMPTOMS else _CORRUPTED if source == "corrupted" else _BASE
+                yield f"{label}, {_BY[source]}" if source else label, look, which == "original", some
+
+
+def _by_source(points: Sequence[tuple[float, Json]]) -> Iterator[tuple[str | None, list[tuple[float, Json]]]]:
+    """Etas whose wrong traces are of one kind: figures by the teacher's own and by corrupted ones are not joined by a line."""
+    for source in dict.fromkeys(figure.get("wrong_traces") for _, figure in points):
+        yield source, [(eta, figure) for eta, figure in points if figure.get("wrong_traces") == source]
 
 
 def _panel(axes: Axes, name: str, lines: Sequence[Line]) -> None:

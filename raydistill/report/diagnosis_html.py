@@ -135,6 +135,8 @@ def _instability(found: Json) -> Section:
     rows: list[Row] = [("on the student's prefixes / on the teacher's", found)]
     prefixes = {f"KL(teacher || student) on the {who}'s prefixes": f"{who}_prefixes" for who in ("teacher", "student")}
     rows += [(name, found[key]) for name, key in prefixes.items() if key in found]
+    growth = {f"late half / early half of a completion, {who}'s prefixes": f"{who}_prefixes" for who in ("teacher", "student")}
+    rows += [(name, found["growth"][key]) for name, key in growth.items() if "growth" in found]
     if "by_position" not in found:
         return "Trap: off-policy instability", explained, rows, None, ""
     caption = "Token KL by place. Few completions are long, so that late intervals are wide."

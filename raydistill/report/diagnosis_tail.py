@@ -15,11 +15,12 @@ def tail_tables(noise: Json) -> Iterator[Table]:
     """None of what was not measured."""
     if noise.get("losses"):
         yield _losses(noise["losses"])
-    if noise.get("by_frequency"):
-        yield _classes(noise["by_frequency"])
-    for k, tokens in noise.get("heaviest", {}).items():
-        if tokens:
-            yield _heaviest(k, tokens)
+    for kl, one in (("KL(teacher || student)", noise), ("KL(student || teacher)", noise.get("reverse", {}))):
+        if one.get("by_frequency"):
+            yield _classes(kl, one["by_frequency"])
+        for k, tokens in one.get("heaviest", {}).items():
+            if tokens:
+                yield _heaviest(kl, k, tokens)
 
 
 def _losses(losses: Sequence[Json]) -> Table:
@@ -29,8 +30,8 @@ def _losses(losses: Sequence[Json]) -> Table:
     return caption, ("k", "renormalised over the top k", "with a tail bucket (KL@k)", "whole vocabulary"), rows
 
 
-def _classes(by_frequency: Json) -> Table:
-    caption = "The KL beyond k, by how often the teacher wrote the tokens in its completions here; the classes sum to the share beyond k."
+def _classes(kl: str, by_frequency: Json) -> Table:
+    caption = f"{kl} beyond k, by how often the teacher wrote the tokens in its completions here; the classes sum to the share beyond k."
     rows = [
         (k, name, f"{one['tokens']:,}", f"{100 * one['written']:.1f} %", figure_in_words(one))
         for k, classes in by_frequency.items()
@@ -39,8 +40,8 @@ def _classes(by_frequency: Json) -> Table:
     return caption, ("beyond k", "written", "tokens", "of all that was written", "carry"), rows
 
 
-def _heaviest(k: str, tokens: Sequence[Json]) -> Table:
-    caption = f"The tokens that carry most of what lies beyond k = {k}, and their share of it."
+def _heaviest(kl: str, k: str, tokens: Sequence[Json]) -> Table:
+    caption = f"The tokens that carry most of {kl} beyond k = {k}, and their share of it."
     rows = [
         (
             repr(one["token"]) if one["token"].strip() != one["token"] else one["token"],

@@ -84,7 +84,8 @@ MACROS = """\
 {% macro measured(one) -%}
 {% if "not measured" in one %}<td class="soft">not measured<small>{{ one["not measured"] }}</small></td>
 {%- elif one.value is none %}<td class="soft">undefined{% if one.undefined is defined %}<small>{{ one.undefined }}</small>{% endif %}</td>
-{%- else %}<td>{{ one.value | number }}<small>{{ one.ci95 | interval }}</small></td>{% endif %}
+{%- else %}<td>{{ one.value | number }}<small>{{ one.ci95 | interval }}</small>{% if one.note is defined %}<small>{{ one.note }}</small>
+{%- endif %}</td>{% endif %}
 {%- endmacro %}
 {% macro kept_in_mind(title, claims, notes) -%}
 <details><summary>{{ title }}</summary>
@@ -154,7 +155,8 @@ calibrated over control. Differences of the calibrated students, paired, with th
 {% if diagnosed %}<h2>Traps and symptoms, before and after</h2>
 <p class="soft">What <code>raydistill diagnose</code> measures, on the first {{ report.diagnosis.prompts }} prompts. Traps are those that
 the student before distillation would meet (base); symptoms are those of students distilled from either teacher. Higher is worse, but for
-self-correction, where it is better. A verdict is given where the intervals do not overlap. {{ clustering }}</p>
+self-correction, where it is better, and for off-policy instability, which also rises where the teacher's own texts have less left to teach.
+A verdict is given where the intervals do not overlap. {{ clustering }}</p>
 <div class="wide"><table>
 <thead><tr><th>student</th><th>figure</th><th>original teacher</th><th>calibrated teacher</th><th></th></tr></thead>
 <tbody>{% for student, name, before, after, told in diagnosed %}<tr><th>{{ student }}</th>
@@ -209,7 +211,8 @@ distilled from the original teacher. Right: how far the teacher moved.") }}
 {{ report_cells(report, methods) }}</tr>{% endfor %}</tbody></table></div>
 {% if diagnosed %}<h2>Traps and symptoms</h2>
 {{ figure(diagnosed, "Traps are those that the student before distillation would meet; symptoms are those of students distilled from the
-calibrated teachers. Grey lines: with the original teacher. Higher is worse, but for self-correction. 95 % intervals.") }}
+calibrated teachers. Grey lines: with the original teacher. Higher is worse, but for self-correction, where it is better,
+and for off-policy instability, which also rises where the teacher's own texts have less left to teach. 95 % intervals.") }}
 <p>{{ about_the_gap }}</p>{% endif %}
 {% for method, sampled, greedy in ranks %}<p class="soft">{{ method }}: Spearman's rank correlation of eta with the students' mean score is
 {{ sampled | number(2) }} sampled and {{ greedy | number(2) }} greedy, over {{ reports | length }} values of eta.</p>{% endfor %}

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from raydistill.diagnose import comparer
-from raydistill.diagnose.comparer import BINS, ComparerActor, TwoModels, by_bin
+from raydistill.diagnose.comparer import BINS, ComparerActor, TwoModels, by_bin, by_half
+from raydistill.diagnose.tail_noise import side_by_side
 from raydistill.diagnose.tail_tokens import TailSums, tail_parts
 from raydistill.models.load import load_model
 from raydistill.models.trio import demo_model
@@ -61,16 +62,17 @@ def test_the_tail_of_traces_is_that_of_plain_passes_whatever_the_chunks(models, 
     sums = TailSums((5, 10), class_V, 3)
     found = TwoModels(*models, batch_tokens=64).divergences(PAIRS, PAIRS, (5, 39), sums)
     whole = 0
-    for (prompt, completion), (_, _, renormalised_TK, by_class_TKC) in zip(PAIRS, found, strict=True):
-        assert by_class_TKC.shape == (len(completion), 2, 3)
+    for (prompt, completion), (_, _, renormalised_TK, by_class_T2KC) in zip(PAIRS, found, strict=True):
+        assert by_class_T2KC.shape == (len(completion), 2, 2, 3)
         if completion:
             ids = torch.tensor([[*prompt, *completion]])
             p, q = (m(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) for m in models)
-            expected = tail_parts(p, q, (5, 10), one_hot)
+            expected = tail_parts(side_by_side(p, q, (5, 10)), (5, 10), one_hot)
             assert np.allclose(renormalised_TK, expected.renormalised_PK, atol=1e-5)
-            assert np.allclose(by_class_TKC, expected.by_class_PKC, atol=1e-5)
-            whole = whole + expected.by_token_KV
-    assert [nats for _, nats in sums.heaviest(3)[0]] == pytest.approx(whole[0].topk(3).values.tolist(), abs=1e-5)
+            assert np.allclose(by_class_T2KC, expected.by_class_P2KC, atol=1e-5)
+            whole = whole + expected.by_token_2KV
+    for way, (row, _) in enumerate(sums.heaviest(3)):
+        assert [nats for _, nats in row] == pytest.approx(whole[way, 0].topk(3).values.tolist(), abs=1e-5)
 
 
 def test_the_actor_returns_sums_only(models):
@@ -82,5 +84,24 @@ def test_the_actor_returns_sums_only(models):
     for one, other in zip(traces, plain, strict=True):
         assert (one.forward, one.reverse, one.tokens_by_bin) == (other.forward, other.reverse, other.tokens_by_bin)
         for place in range(2):
-            assert sum(one.beyond_by_class[place]) == pytest.approx(one.forward[-1] - one.forward[place], abs=1e-9)
-    assert [len(row) for row in tail.heaviest] == [20, 20]
+            assert sum(one.beyond_by_class[0][place]) == pytest.approx(one.forward[-1] - one.forward[place], abs=1e-9)
+            assert sum(one.beyond_by_class[1][place]) == pytest.approx(one.reverse[-1] - one.reverse[place], abs=1e-9)
+        if one.tokens % 2 == 0:
+            assert sum(one.forward_by_half) == pytest.approx(one.forward[-1])
+    assert [[len(row) for row in way] for way in tail.heaviest] == [[20, 20]] * 2
+
+
+def test_halves_have_as_many_tokens_each():
+    assert by_half(np.array([1.0, 2, 4, 8])) == (3, 12)
+    assert by_half(np.array([1.0, 2, 4])) == (1, 4)
+    assert by_half(np.array([1.0])) == by_half(np.zeros(0)) == (0, 0)
+
+
+def test_a_vocabulary_without_a_tail_is_compared_too():
+    from raydistill.diagnose.tail_noise import sizes, tail_sizes
+
+    assert tail_sizes(8) == ()
+    sums = TailSums(tail_sizes(8), torch.zeros(8, dtype=torch.int8), 3)
+    models = [load_model(demo_model(role)) for role in ("teacher", "student")]
+    found = TwoModels(*models, batch_tokens=64).divergences(PAIRS, PAIRS, sizes(8), sums)
+    assert [part.shape[0] for part in found[0]] == [4] * 4

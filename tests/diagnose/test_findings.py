@@ -1,5 +1,7 @@
+import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from raydistill.diagnose import findings
@@ -28,6 +30,14 @@ def test_the_share_beyond_k_is_over_all_tokens():
     assert found["n"] == 2
     assert found["ci95"][0] <= found["value"] <= found["ci95"][1]
     assert found["curve"]["forward"][-1]["value"] == pytest.approx(4 / 25)
+
+
+def test_each_direction_has_its_own_shares():
+    rows = [[replace(trace(10, 1.0, 0.5, 0.9), reverse=(0.0, 0.2, 0.4, 2.0, 2.0))]] * 2
+    found = findings.tail_noise(rows, KS)
+    shares = found["share_beyond"]
+    assert [shares[way]["10"]["value"] for way in ("forward", "reverse")] == pytest.approx([0.5, 0.9])
+    assert [found["curve"][way][-1]["value"] for way in ("forward", "reverse")] == pytest.approx([0.1, 0.2])
 
 
 def test_whether_a_share_is_told_depends_on_the_kl_a_token():
@@ -65,6 +75,21 @@ def test_instability_is_the_ratio_of_token_kls():
     (first,) = found["by_position"]["student_prefixes"]  # no token lies in a later bin
     assert (first["position"], first["tokens"]) == (0, 15)
     assert first["value"] == pytest.approx(3.2 / 15)
+
+
+def test_a_place_is_that_of_its_bin_s_first_token():
+    kl = (0.5, 0.0, 0.25, *[0.0] * (BINS - 3))
+    row = TraceDivergence(6, (0.75,), (0.75,), kl, (2, 0, 4, *[0] * (BINS - 3)))
+    (first, third) = findings.off_policy_instability([[row]] * 2, [[row]] * 2, 8)["by_position"]["teacher_prefixes"]
+    assert [(one["position"], one["value"]) for one in (first, third)] == [(0, 0.25), (16, 0.0625)]
+
+
+def test_the_gradient_s_ratio_is_the_student_s_over_the_teacher_s():
+    teachers, students = [1.0, 2.0, 3.0, 5.0], [2.0, 7.0, 3.0, 11.0]
+    found = findings.gradient_noise(teachers, students)
+    assert found["value"] == pytest.approx(np.var(students, ddof=1) / np.var(teachers, ddof=1))
+    assert found["student_prefixes"]["variance"]["value"] == pytest.approx(np.var(students, ddof=1))
+    assert found["student_prefixes"]["norms"] == students
 
 
 def test_the_gap_is_what_the_authors_text_costs_the_other():
@@ -111,6 +136,9 @@ def test_degradation_compares_as_many_completions_of_each():
     assert found["student"]["distinct"]["n"] == found["teacher"]["distinct"]["n"] == 2
     assert found["teacher"]["invalid_utf8"]["value"] == 0.25  # shares are of all completions
     assert found["student"]["truncated"]["value"] == 0
+    assert found["student"]["distinct"]["value"] == pytest.approx(3 / 7)  # aa, xy, yz of 5 + 2 pairs
+    data = b"a a a a a a\nx y z"
+    assert found["student"]["compression_ratio"]["value"] == pytest.approx(len(data) / len(zlib.compress(data, 9)))
 
 
 def test_a_completion_cut_within_a_character_is_only_truncated():

@@ -65,6 +65,7 @@ def test_findings_are_over_prompts_with_a_vote():
     assert own["calibration_error"]["value"] == pytest.approx(0.5 * 0.5 + 0.5 * 1.0)  # two bins: .5 and right, 1 and wrong
     assert found["teacher"]["calibration_error"]["value"] == 0
     assert own["bins"][0]["n"] == 1
+    assert found["teacher"]["majority_right"]["value"] == 1
 
 
 def test_without_a_vote_nothing_is_measured():

@@ -163,6 +163,20 @@ def test_no_cut_asks_no_engine(verifier: Verifier) -> None:
     assert continuations(generate, READER, PROMPTS, [], verifier, 32, 1) == []
 
 
+def test_what_is_checked_is_beginning_and_continuation() -> None:
+    cut = Cut(3, "own", "1+1=2", "1+1=3")
+    checked = []
+
+    class Reads:
+        def verify(self, prompts, texts):
+            checked.extend(zip((one.id for one in prompts), texts, strict=True))
+            return [Outcome.WRONG, Outcome.RIGHT]
+
+    (found,) = continuations(engine(lambda prompt, begun: f";#{begun[-1]}"), READER, PROMPTS, [cut], Reads(), 32, 1)
+    assert checked == [(PROMPTS[3].id, "1+1=3;#3"), (PROMPTS[3].id, "1+1=2;#2")]
+    assert (found.recovered, found.kept) == (False, True)
+
+
 def back(outcomes: list[tuple[int, str, bool, bool]]) -> list[Continued]:
     return [Continued(Cut(place, source, "1+1=2", "1+1=3"), recovered, kept) for place, source, recovered, kept in outcomes]
 
@@ -173,6 +187,8 @@ def test_shares_are_counted_by_prompt_and_source() -> None:
     assert (found["recovery"]["value"], found["recovery"]["n"]) == (0.5, 20)
     assert found["recovery"]["reference"] == found["uncorrupted"]["value"] == pytest.approx(19 / 20)
     assert {name: one["n"] for name, one in found["by_source"].items()} == {"gold": 20, "own": 20}
+    mixed = recovery(back([(place, source, source == "own", source == "gold") for place in range(20) for source in ("own", "gold")]))
+    assert [(mixed["by_source"][one]["value"], mixed["by_source"][one]["reference"]) for one in ("own", "gold")] == [(1, 0), (0, 1)]
     # two cuts of a prompt that always agree tell no more than one
     assert found["recovery"]["ci95"] == pytest.approx(recovery(back(rows[::2]))["recovery"]["ci95"])
 

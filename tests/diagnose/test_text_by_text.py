@@ -1,9 +1,10 @@
-"""The gap, of completions that one model's context does not hold in its own tokens."""
+"""The gap both ways, and without completions that one model's context does not hold in its own tokens."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from raydistill.diagnosis_plan import Pair, pair_of
 from raydistill.errors import RunError
 from raydistill.models.text import encode_completion
 from raydistill.pair_job import _Here
+from raydistill.scoring.score import SequenceScore
 from raydistill.tasks.arithmetic import Arithmetic
 from tests.diagnose.samples import sampled
 
@@ -74,3 +76,32 @@ def test_nothing_that_fits_is_no_gap(pair: Pair, hands: _Here) -> None:
     found = text_by_text.gap(JOB, pair, hands, wrote([[(LONG, True)]]), wrote([[(STEP, True)]]))
     assert found["not measured"] == "no completion without a special token inside that fits both contexts"
     assert found["on_student"]["n"] == 1
+
+
+TEACHER = sampled([[("abcd", True), ("efgh", False)], [("ijkl", True)]])
+STUDENT = sampled([[("mnop", True), ("qrst", False)], [("uvwx", True)]])
+PER_BYTE = {
+    "teacher": {"abcd": -1.0, "efgh": -2.0, "ijkl": -0.5, "mnop": -4.0, "qrst": -6.0, "uvwx": -2.0},
+    "student": {"abcd": -1.5, "efgh": -3.5, "ijkl": -3.5, "mnop": -1.0, "qrst": -2.0, "uvwx": -1.0},
+}
+
+
+class Scores:
+    """What either model would give, the teacher's first."""
+
+    def score(self, pair, asked):
+        return [
+            [SequenceScore(4 * PER_BYTE[model][text], 4, 4, 0.0) for text in texts]
+            for model in ("teacher", "student")
+            for _, texts in asked
+        ]
+
+
+def test_either_s_texts_cost_the_other_so_much_more() -> None:
+    job = SimpleNamespace(task=SimpleNamespace(kind="arithmetic"), wrong_pairs=200, seed=1)
+    role = SimpleNamespace(facts=SimpleNamespace(context=None))
+    models = SimpleNamespace(prompts=TEACHER.prompts, teacher=role, student=role, teacher_reader=None, student_reader=None)
+    found = text_by_text.gap(job, models, Scores(), TEACHER, STUDENT)
+    assert found["value"] == found["on_teacher"]["value"] == pytest.approx(((0.5 + 1.5) / 2 + 3.0) / 2)
+    assert found["on_student"]["value"] == pytest.approx(((3.0 + 4.0) / 2 + 1.0) / 2)
+    assert "not measured" in found["wrong_trace_preference"]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from raydistill.report.diagnoses import SYMPTOMS, TRAPS, diagnosis, gap_reversals, headlines, moved, over_seeds, verdicts
-from raydistill.report.diagnoses_page import about_the_gap, against_eta_svg, rows
+from raydistill.report.diagnoses_page import _lines, about_the_gap, against_eta_svg, rows
 from raydistill.report.facts import PairFacts
 from raydistill.report.html import knob_curve_html, run_html
+from raydistill.report.knob_curve import by_eta, mark
 from raydistill.report.write import report_card
 from tests.report.synthetic_facts import some_facts
 
@@ -34,12 +35,13 @@ def diagnosed(level: float) -> dict:
         "traps": {
             "tail_noise": f("share of the KL") | {"k": 10},
             "off_policy_instability": f("ratio") | {"by_position": {}},
-            "gap": gap | {"on_teacher": gap, "wrong_trace_preference": f() | {"pairs": 200}},
+            "gap": gap | {"on_teacher": gap, "wrong_trace_preference": f() | {"wrong_traces": "own", "pairs": 200}},
         },
         "symptoms": {
             "overconfident_hallucination": f() | {"student": {"confidence_when_wrong": f()}},
             "self_correction_collapse": {"not measured": "the task's traces contain no corrections"},
-            "local_decoding_degradation": f("share of 4-grams, student - teacher"),
+            "local_decoding_degradation": figure(0.0, unit="share of 4-grams, student - teacher")
+            | {"student": {"repeated": f("share"), "truncated": f("share")}},
         },
     }
 
@@ -65,6 +67,31 @@ def test_a_single_seed_keeps_its_interval_over_prompts() -> None:
 
 def test_a_share_stays_between_0_and_1() -> None:
     assert over_seeds([figure(0.9, unit="probability"), figure(1.0, unit="probability")])["ci95"][1] == 1.0
+
+
+def test_the_mean_of_ratios_is_that_of_their_logarithms() -> None:
+    values = [1.2, 5.0, 0.4]
+    found = over_seeds([figure(value, unit="ratio") | {"reference": 1.0} for value in values])
+    logs = [math.log(value) for value in values]
+    low, high = stats.t.interval(0.95, 2, loc=sum(logs) / 3, scale=stats.sem(logs))
+    assert found["value"] == pytest.approx(stats.gmean(values))
+    assert found["ci95"] == pytest.approx([math.exp(low), math.exp(high)])
+    assert (found["n"], found["reference"]) == (3, 1.0)
+
+
+@pytest.mark.parametrize(("unit", "low", "high"), [("share", 0.0, 1.0), ("nats a token", 0.0, None), ("nats a byte", None, None)])
+def test_intervals_end_where_their_unit_does(unit: str, low: float | None, high: float | None) -> None:
+    found = over_seeds([figure(0.01, unit=unit), figure(0.9, unit=unit)])["ci95"]
+    assert found[0] == 0.0 if low == 0.0 else found[0] < 0
+    assert found[1] == 1.0 if high == 1.0 else found[1] > 1
+
+
+def test_wrong_traces_of_one_kind_alone_are_averaged() -> None:
+    own, corrupted = (figure(0.3) | {"wrong_traces": source} for source in ("own", "corrupted"))
+    assert over_seeds([own, own])["wrong_traces"] == "own"
+    assert "with some seeds" in over_seeds([own, corrupted])["not measured"]
+    assert moved(own, corrupted | {"value": 0.9, "ci95": [0.8, 0.95]}) == 0
+    assert moved(own, own | {"value": 0.9, "ci95": [0.8, 0.95]}) == 1
 
 
 def test_what_one_seed_could_not_measure_is_not_measured() -> None:
@@ -97,7 +124,28 @@ def test_every_headline_is_there_in_its_bare_form() -> None:
     found = headlines(diagnosed(0.3))
     assert list(found) == [*TRAPS, *SYMPTOMS]
     assert set(found["gap"]) == {"value", "unit", "ci95", "n", "reference"}
+    assert found["wrong_trace_preference"]["wrong_traces"] == "own"
     assert set(found["self_correction_collapse"]) == {"not measured"}
+
+
+def test_recovery_is_that_from_gold_completions_where_there_are_any() -> None:
+    found = diagnosed(0.3)
+    recovery = figure(0.5, unit="probability")
+    gold = recovery | {"value": 0.2, "reference": 0.8}
+    found["symptoms"]["self_correction_collapse"] = recovery | {"student": {"by_source": {"own": recovery, "gold": gold}}}
+    assert headlines(found)["self_correction_collapse"] == gold
+    found["symptoms"]["self_correction_collapse"]["student"]["by_source"].pop("gold")
+    assert headlines(found)["self_correction_collapse"] == recovery
+
+
+def test_degradation_is_the_student_s_own_whatever_its_teacher_does() -> None:
+    clean, copied = diagnosed(0.3), diagnosed(0.3)
+    parts = {"repeated": figure(0.7, unit="share"), "truncated": figure(0.6, unit="share")}
+    copied["symptoms"]["local_decoding_degradation"] |= {"student": parts, "teacher": parts}  # the difference stays 0
+    before, after = headlines(clean), headlines(copied)
+    told = verdicts({"original": before, "calibrated": after})
+    assert (told["local_decoding_degradation"], told["truncated"]) == ("worse", "worse")
+    assert after["local_decoding_degradation"]["value"] == 0.7
 
 
 def test_a_headline_without_a_value_keeps_its_reason() -> None:
@@ -157,6 +205,27 @@ def test_the_run_s_page_tells_what_moved() -> None:
     page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
     assert "Traps and symptoms, before and after" in page
     assert "no corrections" in page
+    assert "each teacher&#39;s own wrong traces" in page
+
+
+def test_the_run_s_page_says_what_recovery_is_to_be_read_beside_and_does_not_compare_other_wrong_traces() -> None:
+    from dataclasses import replace
+
+    before, after = pairs(0.3, 0.6)
+    for one in (*after.original, *after.calibrated):
+        gold = figure(0.2, unit="probability") | {"reference": 0.81}
+        one["symptoms"]["self_correction_collapse"] = gold | {"student": {"by_source": {"gold": gold}}}
+    for one in before.calibrated:
+        one["traps"]["gap"]["wrong_trace_preference"]["wrong_traces"] = "corrupted"
+    facts = replace(some_facts(-1.0), diagnoses=(before, after))
+    card = report_card(facts)
+    assert {name: word for student, name, _, _, word in rows(card)}["Wrong-trace preference"] == "not compared"
+    page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
+    assert page.count("<small>0.810 after the same, right</small>") == 2
+    assert "by right traces with a corrupted step" in page
+    svg = against_eta_svg([report(1.0, 0.1), card])
+    assert "calibrated teacher, by right traces with a corrupted step" in svg
+    assert "calibrated teacher, by each teacher's own wrong traces" in svg
 
 
 def test_the_knob_s_page_has_a_panel_for_each_figure_that_was_measured() -> None:
@@ -164,8 +233,21 @@ def test_the_knob_s_page_has_a_panel_for_each_figure_that_was_measured() -> None
     svg = against_eta_svg(reports)
     assert "Wrong-trace preference" in svg
     assert "Self-correction" not in svg
+    assert "Degradation: truncated" in svg
     assert "seqkd control" in svg
     assert "base student, original teacher" in svg
     page = knob_curve_html(reports)
     assert "nowhere does it rise" in page
     assert page == knob_curve_html(list(reversed(reports)))
+
+
+def test_every_student_has_a_marker_and_a_line_of_its_own() -> None:
+    reports = [report(eta, level) for eta, level in ((-1.0, 0.6), (1.0, 0.1))]
+    for one in reports:
+        one["diagnosis"]["pairs"].append(one["diagnosis"]["pairs"][1] | {"student": "gkd"})
+    looks = {label: look for label, look, _, _ in _lines(by_eta(reports), "confidence_when_wrong")}
+    assert looks["seqkd student"] == mark(0)
+    assert looks["gkd student"] == mark(1)
+    own, others = mark(0), mark(1)
+    assert own.marker != others.marker
+    assert own.line != others.line

@@ -19,13 +19,13 @@ KS = (1, 10, 39)
 
 
 def _trace(kl):
-    beyond = ((kl / 4, kl / 8, kl / 8),)
+    beyond = (((kl / 4, kl / 8, kl / 8),),) * 2
     return TraceDivergence(4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)), (kl / 3,), beyond)
 
 
 def _noise(rows):
-    tail = Tail((10,), (((7, 0.5), (3, 0.25)),))
-    return findings.tail_noise(rows, KS) | tail_findings.beyond(rows, KS, tail, frequencies([[1, 1, 2]], 39), [["<&>", " x"]])
+    tail = Tail((10,), ((((7, 0.5), (3, 0.25)),),) * 2)
+    return findings.tail_noise(rows, KS) | tail_findings.beyond(rows, KS, tail, frequencies([[1, 1, 2]], 39), [[["<&>", " x"]]] * 2)
 
 
 def diagnosis(same_tokens=True):
