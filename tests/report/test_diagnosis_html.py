@@ -144,3 +144,14 @@ def test_pictures_are_whole_and_tell_lines_apart_without_colour():
     for svg in svgs:
         ElementTree.fromstring(f"<svg {svg}</svg>")
         assert "stroke-dasharray" in svg or "<pattern" in svg  # dashes, or hatching
+
+
+def test_growth_along_a_completion_and_the_other_direction_s_tokens_are_told():
+    found = diagnosis()
+    grown = {"value": 1.23, "unit": "ratio", "ci95": [1.1, 1.3], "n": 2, "reference": 1.0}
+    found["traps"]["off_policy_instability"]["growth"] = {"teacher_prefixes": grown, "student_prefixes": grown}
+    page = diagnosis_html(found, "")
+    assert "<th>student prefixes: late half / early half of a completion</th><td>1.230 [1.100, 1.300] ratio</td>" in page
+    for kl in ("KL(teacher || student)", "KL(student || teacher)"):
+        assert f"{kl} beyond k, by how often" in page
+        assert f"most of {kl} beyond k = 10" in page
