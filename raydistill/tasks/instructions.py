@@ -30,6 +30,7 @@ class Instructions(DataTask):
     """
 
     name = "instructions"
+    graded = True
     optional = ("task.context", "task.checks_column")
 
     def __init__(
