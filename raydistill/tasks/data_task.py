@@ -9,6 +9,7 @@ from typing import Any
 from raydistill.errors import InputError
 from raydistill.tasks.contamination import overlaps
 from raydistill.tasks.data_files import Row, read_rows
+from raydistill.tasks.gold_check import gold_warnings
 from raydistill.tasks.prompt import Prompt, Split
 from raydistill.tasks.source import Given, source_of
 from raydistill.tasks.splits import hash_order, split_by_hash
@@ -31,6 +32,8 @@ class DataTask(ABC):
     """
 
     name: str
+    graded = False
+    """Whether completions are better or worse, not right or wrong."""
     columns: tuple[str, ...]
     """Settings that name a column, or nothing."""
     optional: tuple[str, ...] = ("group",)
@@ -49,7 +52,8 @@ class DataTask(ABC):
         self._limit = limit
         self._drop = drop_contaminated
         self.warnings: tuple[str, ...] = ()
-        """What was found at the first call of `prompts`, a line each: repeats, and measured questions that training questions overlap."""
+        """What was found at the first call of `prompts`, a line each: repeats, measured questions that training questions overlap, and gold
+        completions that count as wrong."""
         self._overlapping: set[str] = set()
         """Ids of those training questions."""
         self._splits: dict[Split, list[Prompt]] | None = None
@@ -112,6 +116,8 @@ class DataTask(ABC):
         for split, prompts in splits.items():
             if not prompts:
                 raise InputError(f"task.data.{split}: no prompt is left for the {split} split; give more distinct questions")
+        if not self.graded:
+            self.warnings += gold_warnings(self, [*splits["report"], *splits["tune"]])
         return splits
 
     def _find_overlaps(self, splits: Mapping[Split, list[Prompt]]) -> None:

@@ -31,6 +31,7 @@ class Instructions(DataTask):
     """
 
     name = "instructions"
+    graded = True
     columns = ("question", "context", "gold", "checks_column", "group")
     optional = ("context", "checks_column", "group")
 

@@ -34,6 +34,13 @@ _MIXED = re.compile(r"(?<![\w.,/^}])(\d{1,9}) (\d{1,9})/(\d{1,9})(?!\d|/|\.\d)")
 _MIXED_LATEX = re.compile(r"(?<![\w.,/^}])(\d{1,9})\s*\\[dt]?frac\s*(?:\{(\d{1,9})\}\s*\{(\d{1,9})\}|(\d)\s*(\d))")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)\b")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})")
+_BOX = "\\boxed{"
+_SHORT = 100
+"""Characters of a line that is read as words: math-verify's time for letters grows with the square of their number."""
+_DIGIT = re.compile(r"\d")
+_IN_MARKUP = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
+_ONLY_WORDS = re.compile(r"[^\W\d_]+(?:[ '\u2019-]+[^\W\d_]+)*")
+_WORD = re.compile(r"\b(?!(?i:and|or)\b)[^\W\d_]{3,}")
 _NEAR = 40
 _JOINED = re.compile(r"[\s$,;.]*(?:\\text\s*\{\s*)?(?:and|or)?(?:\s*\})?[\s$]*(?:[a-z]\s*=\s*)?")
 
@@ -49,6 +56,9 @@ def same_answer(gold: str, completion: str) -> bool:
     found = _normalised(final_answer(completion))
     if _other_base(gold, found) or _other_unit(gold, found):
         return False
+    words, said = _words(gold), _words(found)
+    if said is not None and found.startswith(_BOX) and (words is not None or _DIGIT.search(gold)):
+        return said == words  # to math-verify they are products of letters, slow to read and equal to any anagram
     parsed = parse(f"\\boxed{{{gold}}}", parsing_timeout=None)
     if not parsed:
         raise ValueError(f"the answer {gold!r} is not a mathematical expression; answer_pattern may cut it out")
@@ -59,14 +69,17 @@ def final_answer(completion: str) -> str:
     """The part of a completion that math-verify is to read: what it says last, of its last READ characters.
 
     A line marked `####` holds the answer, the last one counts; without one it is the last \\boxed, with those before it that only
-    "and", "or" or a comma separate; without one it is everything.
+    "and", "or" or a comma separate; without one it is everything. A short marked line without a digit is read as a box: math-verify
+    finds words and letters nowhere else.
     """
     end = completion[-READ:]
     _, mark, rest = end.rpartition(MARK)
     if mark:  # left to itself, math-verify takes "the answer to the previous step" for a mark
         end = rest.strip().partition("\n")[0].rstrip()
     boxed = boxed_answer(end)
-    return f"\\boxed{{{boxed}}}" if boxed else end
+    if mark and not boxed and len(end) <= _SHORT and not _DIGIT.search(end):
+        boxed = end.strip(" *.")
+    return f"{_BOX}{boxed}}}" if boxed else end
 
 
 def boxed_answer(text: str) -> str:
@@ -96,6 +109,12 @@ def _normalised(text: str) -> str:
 def _improper(spelled: str, form: str, whole: int, numerator: int, denominator: int) -> str:
     """A mixed number as a fraction; as it was `spelled` if its fraction is not below one, for then it is not a mixed number."""
     return form.format(whole * denominator + numerator, denominator) if numerator < denominator else spelled
+
+
+def _words(text: str) -> str | None:
+    """Words, as they are compared: without case, mark-up and a full stop. None for mathematics, and for letters: no word of three."""
+    plain = _IN_MARKUP.sub(r"\1", boxed_answer(text) or text).strip(" $*.")
+    return " ".join(plain.casefold().split()) if _ONLY_WORDS.fullmatch(plain) and _WORD.search(plain) else None
 
 
 def _other_unit(gold: str, found: str) -> bool:

@@ -8,11 +8,14 @@ not 0.33). Tuples are ordered, sets and lists of solutions are not; an interval'
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from raydistill.tasks.maths import Maths
 from raydistill.tasks.maths_answer import final_answer, same_answer
@@ -86,7 +89,37 @@ def test_which_part_of_a_completion_is_read(completion: str, answer: str) -> Non
         ("2:3", r"\boxed{3:2}", False),
         (r"\$3.50", "#### 350 cents", False),
         (r"x > 3", r"\boxed{x \geq 3}", False),
+        ("Paris", "#### Paris", True),
+        ("Paris", "#### **Paris**.", True),
+        ("Paris", "#### Pairs", False),
+        (r"\text{Paris}", r"It is \boxed{\textbf{paris}}", True),
+        ("yes", "#### No", False),
+        ("New York", r"\boxed{York New}", False),
+        ("no solution", "#### No  solution.", True),
+        ("5", "#### I do not know", False),
+        ("B", "#### B", True),
+        ("B", "#### C", False),
+        (r"\pi", r"#### $\pi$.", True),
+        (r"(-\infty, a]", r"#### (-\infty, a]", True),
+        (r"(-\infty, a]", r"#### (-\infty, a)", False),
+        ("a or b", "#### b or a", True),
+        ("xy", "#### yx", True),
+        (r"x^2", r"\boxed{x \cdot x}", True),
+        ("Paris", "The answer is Paris", False),
     ],
 )
 def test_other_answers(gold: str, completion: str, equal: bool) -> None:
     assert same_answer(gold, completion) is equal
+
+
+WORD = st.text(st.characters(categories=["Lu", "Ll"]), min_size=3, max_size=12).filter(lambda word: word.casefold() != "and")
+
+
+@settings(deadline=None)  # the first check imports math-verify
+@given(st.lists(WORD, min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_words_are_the_same_text_and_no_product_of_letters(words: list[str], rng: random.Random) -> None:
+    gold = " ".join(words)
+    turned = "".join(rng.sample(gold.replace(" ", ""), len(gold) - len(words) + 1))
+    for form in ("#### {}", "\\boxed{{{}}}", "\\boxed{{\\text{{{}}}}}", "#### {}."):
+        assert same_answer(gold, form.format(gold))
+        assert same_answer(gold, form.format(turned)) is (turned.casefold() == gold.casefold())
