@@ -32,9 +32,9 @@ class DataTask(ABC):
     Sources are read at the first call of `prompts`, which raises InputError for whatever is wrong with them.
     """
 
-    name: str
     graded = False
     """Whether completions are better or worse, not right or wrong."""
+    name: str
     optional: tuple[str, ...] = ()
     """Config fields whose columns may be empty."""
 

@@ -29,8 +29,8 @@ class Instructions(DataTask):
     is asked. A prompt's `answer` is its row's checks as JSON, empty without.
     """
 
-    name = "instructions"
     graded = True
+    name = "instructions"
     optional = ("task.context", "task.checks_column")
 
     def __init__(
