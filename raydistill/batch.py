@@ -85,7 +85,7 @@ class StepBatch:
     def traces(self) -> list[Trace | None]:
         """What a student can be fed, right or wrong; None where a special token is inside."""
         pairs = zip(self.prompts, self.completions, strict=True)
-        return [None if c.has_special else Trace(prompt.text, c.text, not c.truncated) for prompt, c in pairs]
+        return [None if c.has_special else Trace(prompt.text, c.text, c.has_end) for prompt, c in pairs]
 
     def kept(self) -> list[int]:
         """Indices of the completions that the learner sees: all but those whose check failed."""
@@ -103,7 +103,8 @@ class StepBatch:
     def _scores(self, scores: dict[int, SequenceScore], normalization: str) -> Floats:
         values = np.full(len(self.completions), np.nan)
         for index, score in scores.items():
-            values[index] = getattr(score.with_end() if self.ends_count else score, normalization)
+            ended = self.ends_count and self.completions[index].has_end
+            values[index] = getattr(score.with_end() if ended else score, normalization)
         return values.reshape(-1, self.samples)
 
     def _denominators(self, normalization: str) -> Floats | None:
@@ -111,7 +112,7 @@ class StepBatch:
 
     def end_gap(self) -> float | None:
         """Mean log-probability that proxy or shadows give the end of the turn minus the denominator's, in nats; None without both."""
-        scored = [item for scores in self._judges() for item in scores.items()]
+        scored = [item for scores in self._judges() for item in scores.items() if self.completions[item[0]].has_end]
         pairs = [(score, self.denominator_scores[i]) for i, score in scored if i in self.denominator_scores]
         return float(np.mean([own.end_logprob - other.end_logprob for own, other in pairs])) if pairs else None
 

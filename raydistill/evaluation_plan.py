@@ -18,7 +18,6 @@ from raydistill.models.table import models_table
 from raydistill.models.text import encode_completion
 from raydistill.plan import (
     BYTES,
-    LOOKED_AT,
     TORCH_BYTES,
     Part,
     actor_table,
@@ -27,6 +26,7 @@ from raydistill.plan import (
     engine_bytes,
     longest_prompt,
     measured_prompts,
+    most_tokens,
     require_context,
     totals,
 )
@@ -75,12 +75,11 @@ def _check_options(job: Evaluate, config: OptionsConfig, context: int | None, re
     """Raises InputError for a task without options, and for options that the model's context has no room for."""
     if not all(prompt.options for prompt in prompts):
         raise InputError(f"evaluation.options: the {job.task.kind} task has no options to choose from; drop it, or name another task")
-    written = {prompt: written_options(prompt, config.continuations) for prompt in prompts}
-    longest = sorted(prompts, key=lambda prompt: len(prompt.text) + max(map(len, written[prompt])))[-LOOKED_AT:]
+    pairs = [(prompt.text, option) for prompt in prompts for option in written_options(prompt, config.continuations)]
+    by_text = {f"{text}\n{option}": (text, option) for text, option in pairs}
     tokens = max(
-        len(reader.prompt(prompt.text)) + len(encode_completion(reader.tokenizer, config.lead + option))
-        for prompt in longest
-        for option in written[prompt]
+        len(reader.prompt(text)) + len(encode_completion(reader.tokenizer, config.lead + option))
+        for text, option in map(by_text.__getitem__, most_tokens(reader.tokenizer, by_text))
     )
     if context is not None and tokens > context:
         raise InputError(

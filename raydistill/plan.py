@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from raydistill.tasks.prompt import Prompt, Split, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from transformers import PreTrainedTokenizerBase
 
     from raydistill.models.checkpoint import Checkpoint
 
@@ -31,10 +32,10 @@ GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
-LOOKED_AT = 32
-"""Texts, the longest ones, by whose tokens it is told how models read a task."""
-_AT_ONCE = 4096
-"""Texts whose tokens are held."""
+LONGEST = 32
+"""Texts by which it is told how models read a task."""
+_COUNTED = 4096
+"""Texts whose tokens are counted: a data set may have a million."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def check_without_room(run: Run) -> Lineup:
             raise InputError(f"task: the {split} split has no prompts")
         prompts += some
     longest = _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
-    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LOOKED_AT:], longest)
+    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LONGEST:], longest)
     return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task), *_check_diagnosis(run, task)))
 
 
@@ -131,13 +132,15 @@ def _check_context(run: Run, lineup: Lineup, readers: dict[str, Reader], texts: 
 
 
 def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
-    """Tokens of the longest of some prompts: with what goes around them, those that have the most by themselves are counted."""
-    distinct, counts = sorted(set(texts)), []
-    for start in range(0, len(distinct), _AT_ONCE):
-        encoded = reader.tokenizer(distinct[start : start + _AT_ONCE], add_special_tokens=False, verbose=False)
-        counts += [len(ids) for ids in encoded["input_ids"]]
-    most = sorted(zip(counts, distinct, strict=True), reverse=True)[:LOOKED_AT]
-    return max(len(reader.prompt(text)) for _, text in most)
+    """Tokens of the longest of some prompts, with what goes around them."""
+    return max(len(reader.prompt(text)) for text in most_tokens(reader.tokenizer, texts))
+
+
+def most_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+    """The LONGEST of some texts that have the most tokens by themselves, among the _COUNTED that have the most bytes."""
+    distinct = sorted(set(texts), key=lambda text: (len(text.encode()), text))[-_COUNTED:]
+    counts = [len(ids) for ids in tokenizer(distinct, add_special_tokens=False, verbose=False)["input_ids"]]
+    return [text for _, text in sorted(zip(counts, distinct, strict=True))[-LONGEST:]]
 
 
 def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:

@@ -123,4 +123,5 @@ def _right_answers(crew: Crew, prompts: Sequence[Prompt], seed: int) -> tuple[An
     taken = batch.calibrated(only_right=True).flatten()
     traces = [trace for trace, right in zip(batch.traces(), taken, strict=True) if trace and right]
     (scores,) = answers([crew.anchor.score.remote([trace.prompt_text for trace in traces], [trace.completion_text for trace in traces])])
-    return tuple(Answer(trace, score.with_end().logprob) for trace, score in zip(traces, scores, strict=True))
+    logprobs = [(score.with_end() if trace.ended else score).logprob for trace, score in zip(traces, scores, strict=True)]
+    return tuple(Answer(trace, logprob) for trace, logprob in zip(traces, logprobs, strict=True))

@@ -52,7 +52,7 @@ def sample_traces(
     kept = [index for index, completion in enumerate(flat) if not completion.has_special]
     shown = kept or range(len(flat))
     facts = _trace_facts(task, [flat[i] for i in shown], [outcomes[i] for i in shown], 1 - len(kept) / len(flat))
-    return TraceSet(tuple(Trace(prompts[i].text, flat[i].text, not flat[i].truncated) for i in kept), facts)
+    return TraceSet(tuple(Trace(prompts[i].text, flat[i].text, flat[i].has_end) for i in kept), facts)
 
 
 def _trace_facts(task: Task, completions: Sequence[Completion], outcomes: Sequence[Checked], dropped: float) -> TraceFacts:

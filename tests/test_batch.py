@@ -77,3 +77,12 @@ def test_shadows_take_the_place_of_the_proxy(batch: StepBatch, worst_for: float 
 def test_students_are_fed_right_and_wrong_completions_but_no_special_token(batch: StepBatch) -> None:
     batch.completions[1] = replace(batch.completions[1], has_special=True)
     assert batch.traces() == [Trace("1+1=", "ab", True), None, Trace("1+1=", "a", False), Trace("1+1=", "b", True)]
+
+
+def test_an_answered_completion_has_no_end_to_count_and_none_to_learn(batch: StepBatch) -> None:
+    batch.completions[1] = replace(batch.completions[1], stop=StopReason.ANSWERED)
+    batch.ends_count = True
+    assert batch.calibrated(only_right=True).tolist() == [[True, True], [False, False]]
+    assert batch.gaps("per_sequence")[0] == pytest.approx([-2.25, -4.0])
+    assert batch.end_gap() == pytest.approx(-0.5 + 0.25)
+    assert [trace.ended for trace in batch.traces() if trace] == [True, False, False, True]

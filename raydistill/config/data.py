@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
-from pydantic import Discriminator, SerializerFunctionWrapHandler, Tag, model_serializer
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
 from raydistill.config.base import Strict
 
@@ -31,7 +31,7 @@ class OwnSource(Strict):
     """A split that is read in a way of its own: fields that it gives stand before the task's. Null takes a column away."""
 
     listed: ClassVar[bool] = False
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     """A file or a hub data set."""
 
     @model_serializer(mode="wrap")

@@ -58,7 +58,7 @@ class Transcriber:
     def _completion(self, prompt: TokenPrompt, index: int, version: int, sampled: Sampled, body: tuple[int, ...], text: str) -> Completion:
         stop = StopReason.END if len(body) < len(sampled.token_ids) else StopReason.LENGTH
         if self._ends_before and self._ends_before in text:
-            stop, body = StopReason.ANSWERED, self._up_to(body, text.index(self._ends_before))
+            stop, body = StopReason.ANSWERED, self._up_to(body, text.partition(self._ends_before)[0])
             (text,) = self._texts([body])
             sampled = Sampled(body, sampled.logprobs[: len(body)])
         return Completion(
@@ -73,10 +73,10 @@ class Transcriber:
             weights_version=version,
         )
 
-    def _up_to(self, body: tuple[int, ...], characters: int) -> tuple[int, ...]:
-        """The fewest tokens, at least one, whose text has so many characters."""
+    def _up_to(self, body: tuple[int, ...], text: str) -> tuple[int, ...]:
+        """The fewest tokens, at least one, that begin with this text. A part of a character reads as another one: lengths would not do."""
         counts = range(1, len(body) + 1)
-        return body[: counts[bisect_left(counts, characters, key=lambda count: len(self._texts([body[:count]])[0]))]]
+        return body[: counts[bisect_left(counts, True, key=lambda count: self._texts([body[:count]])[0].startswith(text))]]
 
     def _texts(self, bodies: Sequence[tuple[int, ...]]) -> list[str]:
         """Decoded with special tokens visible and spaces as they are.

@@ -18,7 +18,7 @@ class Trace:
     prompt_text: str
     completion_text: str
     ended: bool
-    """Whether its author ended the turn. A truncated trace carries no end token, or the student would learn to stop there."""
+    """Whether its author ended the turn. Another trace carries no end token: the student would learn what its author did not do."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Answer:
 
     trace: Trace
     logprob: float
-    """How likely that teacher finds it, its end included, in nats."""
+    """How likely that teacher finds it, its end included if it has one, in nats."""
 
 
 @dataclass(frozen=True)

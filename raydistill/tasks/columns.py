@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Path = tuple[str, ...]
 _SHOWN = 8
 """How many of a column's values an error names."""
+_LONG = 60
+"""Characters of each."""
 
 
 def find_column(field: str, source: str, column: str, features: Features) -> Path:
@@ -65,7 +67,7 @@ class RowFilter:
     def refuse(self) -> InputError:
         """The error for a source of which no row was kept: names the last column that let none through, and what it has."""
         column = [column for column, values in self._refused.items() if values][-1]
-        values = list(self._refused[column])
+        values = [value[:_LONG] for value in self._refused[column]]
         more = ", ..." if len(values) > _SHOWN else ""
         return InputError(
             f"{self._field}: no row of {self._source} is left; of those that reach {column!r} none has "

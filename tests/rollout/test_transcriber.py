@@ -84,6 +84,20 @@ def test_a_completion_ends_before_a_text(tmp_path: Path, sampled: tuple[int, ...
     assert completion.text == _one(_save(tmp_path), (*(one for one in kept if one != EOS), EOS), 9).text
 
 
+@pytest.mark.parametrize("text", ["x = \u00bd", "12 \U0001f9a9", "\u2234 \u2713"])
+def test_no_character_is_cut(tmp_path: Path, text: str) -> None:
+    """Each token is a byte here; the beginning of a character reads as a character of its own."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(BPE({token: id_ for id_, token in enumerate(["</s>", *letters])}, merges=[]))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>").save_pretrained(tmp_path)
+    LlamaConfig(vocab_size=512, eos_token_id=0).save_pretrained(tmp_path)
+    ids = tuple(core.encode(f"{text}\n\nQuestion: 2").ids)
+    completion = _one(str(tmp_path), ids, len(ids), ends_before="\n\nQuestion:")
+    assert completion.text == text
+    assert len(completion.token_ids) == len(text.encode())
+
+
 def test_what_ends_a_completion_is_looked_for_in_the_text_not_in_the_tokens(tmp_path: Path) -> None:
     assert _one(_save(tmp_path), (A, A, B, A), ends_before="ab").token_ids == (A,)
     assert _one(_save(tmp_path), (SPACE_A, SPACE_B, A, A), ends_before="ab").stop is StopReason.LENGTH

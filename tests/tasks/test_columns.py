@@ -145,4 +145,6 @@ def test_a_gigantic_row_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"task\.answer: row 2 of \S+ has a text of 52,428,800 characters, more than 1,048,576") as caught:
         rows[1].text("answer")
     assert len(str(caught.value)) < 300
+    with pytest.raises(InputError, match=r"^task\.where: no row of \S+ is left; .* none has 'w', but 'x', 'y{60}', 'z'$"):
+        numbers(source, {"key": "w"})
     assert data_files.LONGEST == 2**20
