@@ -18,7 +18,7 @@ from raydistill.diagnose.hands import Hands, OnRay
 from raydistill.diagnose.sampled import Sampled
 from raydistill.diagnose.self_correction import Continued, Cut, continuations, cut_traces, fitting, self_correction_collapse
 from raydistill.diagnose.token_by_token import TokenByToken
-from raydistill.diagnose.verdict import TITLES, figure_in_words, verdict
+from raydistill.diagnose.verdict import TITLES, figure_in_words, number_in_words, verdict
 from raydistill.diagnosis_plan import Pair, require_room
 from raydistill.errors import InputError
 from raydistill.evaluate.measure import Generate
@@ -240,7 +240,7 @@ def _say(found: Json) -> None:
     for kind in ("traps", "symptoms"):
         for name, one in found[kind].items():
             reference = one.get("reference")
-            table.add_row(TITLES[name], figure_in_words(one), "" if reference is None else f"{reference:.3f}")
+            table.add_row(TITLES[name], figure_in_words(one), "" if reference is None else number_in_words(reference))
     console = RichConsole()
     console.print(table, markup=False)
     for sentence in (*counted(found), *found["verdict"]):

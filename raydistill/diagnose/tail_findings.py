@@ -45,7 +45,7 @@ def _by_frequency(rows: Rows, direction: str, tail_ks: Sequence[int], frequencie
             parts = [sum(one.beyond_by_class[way][place][at] for one in row) for row in rows]
             tokens, written = sizes[name]
             share = figure(ratio_estimate(parts, whole), "share of the KL", 0.0, (0, 1))
-            found[str(k)][name] = share | {"tokens": tokens, "written": written}
+            found[str(k)][name] = share | {"value": max(0.0, share["value"]), "tokens": tokens, "written": written}
     return found
 
 

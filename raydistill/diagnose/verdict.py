@@ -25,8 +25,6 @@ _DIFFERENCES = {
     "confidence_when_wrong": "confidence on wrong answers",
     "repeated": "repeated 4-grams",
 }
-_LITTLE_BEYOND = 0.05
-"""A top k that leaves less of the KL than this is large enough."""
 _FAR = 3.0
 """Ratio of token KLs from which all of a student's completions should be its own."""
 
@@ -52,11 +50,11 @@ def figure_in_words(figure: Json) -> str:
         return f"not measured: {figure['not measured']}"
     if figure["value"] is None:
         return f"undefined: {figure['undefined']}"
-    bounds = "" if figure["ci95"] is None else f" [{', '.join(map(_number, figure['ci95']))}]"
-    return f"{_number(figure['value'])}{bounds} {figure['unit']}"
+    bounds = "" if figure["ci95"] is None else f" [{', '.join(map(number_in_words, figure['ci95']))}]"
+    return f"{number_in_words(figure['value'])}{bounds} {figure['unit']}"
 
 
-def _number(value: float) -> str:
+def number_in_words(value: float) -> str:
     """Three places; of what would be 0.000 without being 0, the size."""
     return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.0e}"
 
@@ -67,17 +65,19 @@ def _surely(figure: Json) -> float:
 
 
 def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
-    if worst is None:
-        shown = "; ".join(f"{TITLES[name].lower()} {figure_in_words(traps[name])} (level {level:g})" for name, level in TELLING.items())
-        yield f"No trap stands out above its level: {shown}."
-        return
     untold = [name for name in TELLING if not _told(traps[name])]
-    found = f"dominates{' among the traps that could be told' if untold else ''}: {figure_in_words(traps[worst])}"
-    yield f"{TITLES[worst]} {found}, where {TELLING[worst]:g} would count."
+    if worst is None:
+        told = [name for name in TELLING if name not in untold]
+        shown = "; ".join(f"{TITLES[name].lower()} {figure_in_words(traps[name])} (level {TELLING[name]:g})" for name in told)
+        yield f"No trap is surely above its level: {shown}." if told else "No trap could be told."
+    else:
+        found = f"dominates{' among the traps that could be told' if untold else ''}: {figure_in_words(traps[worst])}"
+        yield f"{TITLES[worst]} {found}, where {TELLING[worst]:g} would count."
     if untold:
         why = "; ".join(f"{TITLES[name].lower()} {_why_untold(traps[name])}" for name in untold)
-        yield f"Whether another is larger is not known: {why}."
-    yield {"tail_noise": _against_tail_noise, "off_policy_instability": _against_instability, "gap": _against_gap}[worst](traps)
+        yield f"Whether {'one is above it' if worst is None else 'another is larger'} is not known: {why}."
+    if worst is not None:
+        yield {"tail_noise": _against_tail_noise, "off_policy_instability": _against_instability, "gap": _against_gap}[worst](traps)
 
 
 def _why_untold(figure: Json) -> str:
@@ -91,18 +91,13 @@ def _told(figure: Json) -> bool:
 
 
 def _against_tail_noise(traps: Json) -> str:
-    *curve, whole = ((row["k"], row["value"]) for row in traps["tail_noise"]["curve"]["forward"])
-    shares = [(k, value / whole[1]) for k, value in curve]
-    enough, kept = next(((k, share) for k, share in shares if share >= 1 - _LITTLE_BEYOND), (None, None))
-    if enough is None:
-        most = "" if not shares else f": KL@{shares[-1][0]} is {shares[-1][1]:.3f} of it"
-        return f"No measured k below the vocabulary holds {1 - _LITTLE_BEYOND:.0%} of the KL{most}; no method.top_k of `kd` can be advised."
-    advice = f"Try `kd` with method.top_k={enough}: KL@{enough} is {kept:.3f} of the KL, so that little but the tail is left out."
-    losses = {row["k"]: row for row in traps["tail_noise"].get("losses", [])}
-    if enough not in losses:
-        return advice
-    seen = figure_in_words(losses[enough]["renormalised"])
-    return f"{advice} Keep the bucket for the tail: renormalised over the top {enough} the KL would be {seen}."
+    k = traps["tail_noise"]["k"]
+    loss = next(row for row in traps["tail_noise"]["losses"] if row["k"] == k)
+    seen, whole, without = (figure_in_words(loss[name]) for name in ("tail_bucket", "whole", "renormalised"))
+    return (
+        f"Try `kd` with method.top_k={k}: beyond the teacher's top {k} the student is told a sum alone, and its loss is {seen} instead "
+        f"of {whole}. Keep the bucket for the tail: renormalised over the top {k} it would be {without}."
+    )
 
 
 def _against_instability(traps: Json) -> str:
@@ -122,7 +117,7 @@ def _about_wrong_traces(gap: Json) -> Iterator[str]:
         return
     kind = "the teacher's own wrong traces" if preference["wrong_traces"] == "own" else "right traces with one corrupted step"
     low, high = preference["ci95"]
-    finds = "mostly prefers the right one" if high < 0.5 else "prefers the wrong one" if low > 0.5 else "cannot tell them apart"
+    finds = "mostly prefers the right one" if high < 0.5 else "prefers the wrong one" if low > 0.5 else "surely prefers neither"
     yield f"Of a wrong and a right trace the student {finds}: wrong above right {figure_in_words(preference)}, by {kind}."
 
 
@@ -152,7 +147,10 @@ def _about_the_student_after(after: Json) -> Iterator[str]:
         for key, name in _DIFFERENCES.items()
         if (bounds := after["differences"][key].get("ci95")) and not bounds[0] <= 0 <= bounds[1]
     ]
-    yield f"Distillation changed {'; '.join(changed)}." if changed else "Distillation surely changed neither score nor symptoms."
+    untold = [name for key, name in _DIFFERENCES.items() if not after["differences"][key].get("ci95")]
+    yield f"Distillation changed {'; '.join(changed)}." if changed else "No change by distillation is sure."
+    if untold:
+        yield f"Whether it changed {', '.join(untold)} is not known."
     for sentence in verdict({name: after[name] for name in ("traps", "symptoms")}):
         yield f"After distillation: {sentence}"
 
@@ -163,4 +161,8 @@ def _about_recovery(collapse: Json) -> Iterator[str]:
         return
     student, teacher = collapse["student"]["recovery"], collapse["teacher"]["recovery"]
     if student.get("ci95") and teacher.get("ci95") and student["ci95"][1] < teacher["ci95"][0]:
-        yield f"It finds back from a wrong step less often than the teacher: {figure_in_words(student)} against {figure_in_words(teacher)}."
+        after_right = [f"{collapse[who]['recovery']['reference']:.3f}" for who in ("student", "teacher")]
+        yield (
+            f"It finds back from a wrong step less often than the teacher: {figure_in_words(student)} against {figure_in_words(teacher)}; "
+            f"right after the same step without the slip: {' against '.join(after_right)}."
+        )

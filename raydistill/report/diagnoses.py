@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations
 
 from raydistill.evaluate.intervals import mean_estimate
 from raydistill.report.facts import PairFacts
@@ -22,7 +22,8 @@ _RATIO = "ratio"
 
 
 def diagnosis(pairs: Sequence[PairFacts]) -> Json:
-    """`{"prompts", "pairs": [{"student", "original": {name: figure}, "calibrated": {name: figure}}]}`, the base student first.
+    """`{"prompts", "counted": {"verifier_failures", "too_long"}, "pairs": [PAIR]}`, the base student first, with
+    `{"student", "original": {name: figure}, "calibrated": {name: figure}}` for each PAIR.
 
     A figure is that of diagnosis.json. With two or more seeds it is the mean over seeds, its interval clusters by seed, and `n` counts
     seeds, as for all scores of a report; with one, and for the original teacher and the base student, it clusters by prompt.
@@ -30,7 +31,16 @@ def diagnosis(pairs: Sequence[PairFacts]) -> Json:
     first = pairs[0].original[0]
     return {
         "prompts": first["prompts"],
+        "counted": _counted([found for one in pairs for found in (*one.original, *one.calibrated)]),
         "pairs": [{"student": one.student, "original": _figures(one.original), "calibrated": _figures(one.calibrated)} for one in pairs],
+    }
+
+
+def _counted(found: Sequence[Json]) -> Json:
+    """Checks that failed, of students, and completions that were left out of the gap, of either."""
+    return {
+        "verifier_failures": sum(sum(one["verifier_failures"]["student"].values()) for one in found),
+        "too_long": sum(sum(one["traps"]["gap"]["too_long"].values()) for one in found),
     }
 
 
@@ -81,39 +91,42 @@ def over_seeds(figures: Sequence[Json]) -> Json:
     return found if source is None else found | {"wrong_traces": source}
 
 
-def moved(before: Json, after: Json) -> int:
-    """1 where the second figure's interval lies wholly above the first's, -1 where below, 0 where they overlap or do not compare."""
-    if any(one.get("value") is None or one["ci95"] is None for one in (before, after)) or not alike(before, after):
-        return 0
+def moved(before: Json, after: Json) -> int | None:
+    """1 where the second figure's interval lies wholly above the first's, -1 where below, 0 where they overlap.
+
+    None where they do not compare: one has no interval, or they are by different kinds of wrong traces.
+    """
+    if not (_told(before) and _told(after)) or before.get("wrong_traces") != after.get("wrong_traces"):
+        return None
     if after["ci95"][0] > before["ci95"][1]:
         return 1
     return -1 if after["ci95"][1] < before["ci95"][0] else 0
 
 
-def alike(before: Json, after: Json) -> bool:
-    """Whether both were measured on the same kind of wrong traces, where they were on any."""
-    return before.get("wrong_traces") == after.get("wrong_traces")
+def _told(figure: Json) -> bool:
+    return figure.get("value") is not None and figure["ci95"] is not None
 
 
 def verdicts(diagnosed: Mapping[str, Json]) -> dict[str, str]:
-    """For each symptom of one student with either teacher: `worse`, `better`, or `no different` where intervals overlap."""
+    """For each symptom of one student with either teacher: `worse`, `better`, `no different` where intervals overlap, `not compared`."""
     found = {}
     for name in SYMPTOMS:
-        sign = moved(diagnosed["original"][name], diagnosed["calibrated"][name]) * WORSE.get(name, 1)
-        found[name] = {1: "worse", -1: "better", 0: "no different"}[sign]
+        way = moved(diagnosed["original"][name], diagnosed["calibrated"][name])
+        found[name] = "not compared" if way is None else {1: "worse", -1: "better", 0: "no different"}[way * WORSE.get(name, 1)]
     return found
 
 
-def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]]:
-    """Neighbouring etas, ascending, between which the gap to the base student rises by more than their intervals; it is meant to fall."""
-    found = []
-    ordered = sorted(
-        ((float(one["knob"]["eta"]), one["diagnosis"]["pairs"][0]["calibrated"]["gap"]) for one in reports), key=lambda p: p[0]
-    )
-    for (eta, figure), (following, other) in pairwise(ordered):
-        if moved(figure, other) > 0:
-            found.append((eta, following))
-    return found
+def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]] | None:
+    """Pairs of etas between which the gap to the base student rises by more than their intervals; it is meant to fall.
+
+    Ascending; of pairs that hold another, the inner. None where fewer than two gaps were told.
+    """
+    gaps = sorted(((float(one["knob"]["eta"]), one["diagnosis"]["pairs"][0]["calibrated"]["gap"]) for one in reports), key=lambda p: p[0])
+    told = [(eta, gap) for eta, gap in gaps if _told(gap)]
+    if len(told) < 2:
+        return None
+    found = [(low, high) for (low, before), (high, after) in combinations(told, 2) if moved(before, after) == 1]
+    return [one for one in found if not any(other != one and one[0] <= other[0] and other[1] <= one[1] for other in found)]
 
 
 def _bare(figure: Json) -> Json:

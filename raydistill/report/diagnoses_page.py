@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raydistill.diagnose.verdict import TITLES
-from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, alike, gap_reversals, moved, verdicts
+from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
 from raydistill.report.knob_curve import Mark, by_eta, drawn, eta_text, legend_below, mark
 from raydistill.report.scores import Json
 from raydistill.report.svg import BLUE, GREY, drawing, error_bars, new_figure, to_svg
@@ -32,7 +32,7 @@ def rows(report: Json) -> Iterator[Row]:
     base, *others = report["diagnosis"]["pairs"]
     for name in TRAPS:
         before, after = base["original"][name], base["calibrated"][name]
-        told = {1: "higher", -1: "lower", 0: "no different"}[moved(before, after)] if alike(before, after) else "not compared"
+        told = {1: "higher", -1: "lower", 0: "no different", None: "not compared"}[moved(before, after)]
         yield BASE, NAMES[name], _noted(name, before), _noted(name, after), told
     for pair in others:
         words = verdicts(pair)
@@ -49,9 +49,23 @@ def _noted(name: str, figure: Json) -> Json:
     return figure
 
 
+def left_out(report: Json) -> str:
+    """What could not be checked or scored, over all pairs; empty where there was none."""
+    counts = report["diagnosis"]["counted"]
+    parts = {
+        "verifier_failures": "checks of students' completions and continuations failed, and count as wrong",
+        "too_long": "completions were left out of the gap, as a model's context does not hold them in its own tokens",
+    }
+    told = [f"{counts[name]:,} {words}" for name, words in parts.items() if counts[name]]
+    return f"Over all pairs {'; '.join(told)}." if told else ""
+
+
 def about_the_gap(reports: Sequence[Json]) -> str:
     """Whether it moves with eta as it is meant to."""
-    if found := gap_reversals(reports):
+    found = gap_reversals(reports)
+    if found is None:
+        return "Whether the gap falls as eta rises, as it is meant to, cannot be told: it has fewer than two values with an interval."
+    if found:
         listed = ", ".join(f"from {eta_text(low)} to {eta_text(high)}" for low, high in found)
         return f"The gap is meant to fall as eta rises, and rises beyond the intervals {listed}."
     return "The gap is meant to fall as eta rises; nowhere does it rise by more than the intervals."

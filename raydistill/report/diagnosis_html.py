@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raydistill.diagnose.verdict import figure_in_words
+from raydistill.diagnose.verdict import figure_in_words, number_in_words
 from raydistill.report.diagnosis_counts import counted
 from raydistill.report.diagnosis_plots import by_position_svg, frequency_svg, gradients_svg, reliability_svg, tail_noise_svg
 from raydistill.report.diagnosis_sections import Row, Section, degradation, gap, self_correction
@@ -40,7 +40,7 @@ A reference is the value without a trap or symptom, or, where nothing else says 
 {% if rows %}<div class="wide"><table>
 <thead><tr><th>figure</th><th>measured</th><th>n</th><th>reference</th></tr></thead>
 <tbody>{% for name, one in rows %}<tr><th>{{ name }}</th><td>{{ words(one) }}</td><td>{{ one.get("n", "") }}</td>
-<td>{{ one.get("reference") | number }}</td></tr>{% endfor %}</tbody>
+<td>{{ referred(one) }}</td></tr>{% endfor %}</tbody>
 </table></div>{% endif %}
 {% if picture %}{{ figure(picture, caption) }}{% endif %}
 {% for caption, columns, lines in tables.get(heading, []) %}
@@ -69,6 +69,7 @@ def diagnosis_html(found: Json, config: str) -> str:
         counted=list(counted(found)),
         groups=list(_groups(found)),
         words=figure_in_words,
+        referred=lambda one: "–" if one.get("reference") is None else number_in_words(one["reference"]),
         config=config,
     )
 
@@ -100,7 +101,7 @@ def _changed(differences: Json) -> Section:
 def _sections(traps: Json, symptoms: Json) -> Iterator[Section]:
     yield _tail_noise(traps["tail_noise"])
     if by_frequency := traps["tail_noise"].get("by_frequency"):
-        caption = "By how often the teacher wrote them. Bars are shares of the whole KL, with 95 % intervals."
+        caption = "By how often the teacher wrote them. Bars are shares of KL(teacher || student), with 95 % intervals."
         yield "Whose tokens the tail is", _WHOSE, [], markup(frequency_svg(by_frequency)), caption
     yield _instability(traps["off_policy_instability"])
     if gradient := traps["off_policy_instability"].get("gradient_norm"):

@@ -34,6 +34,7 @@ def run_html(report: Json, facts: Facts, rows: Mapping[int, Sequence[Json]]) -> 
         shadows=markup(shadows_svg(rows, [model.model for model in facts.run.shadows.models])) if facts.run.shadows else None,
         target=markup(target_svg(rows, knob.target.student_ratio)) if knob.target else None,
         diagnosed=list(diagnoses_page.rows(report)) if "diagnosis" in report else None,
+        left_out=diagnoses_page.left_out(report) if "diagnosis" in report else "",
         examples=facts.teacher.examples,
         notes=words.notes(report),
         config=public_yaml(facts.run),

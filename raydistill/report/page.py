@@ -156,7 +156,9 @@ calibrated over control. Differences of the calibrated students, paired, with th
 <p class="soft">What <code>raydistill diagnose</code> measures, on the first {{ report.diagnosis.prompts }} prompts. Traps are those that
 the student before distillation would meet (base); symptoms are those of students distilled from either teacher. Higher is worse, but for
 self-correction, where it is better, and for off-policy instability, which also rises where the teacher's own texts have less left to teach.
-A verdict is given where the intervals do not overlap. {{ clustering }}</p>
+A verdict is given where the intervals do not overlap. {{ left_out }}
+{% if report.seeds | length > 1 %}Intervals are 95 % t intervals over the seeds' means, but for the traps with the original teacher,
+of which there is one: those are over prompts.{% else %}{{ clustering }}{% endif %}</p>
 <div class="wide"><table>
 <thead><tr><th>student</th><th>figure</th><th>original teacher</th><th>calibrated teacher</th><th></th></tr></thead>
 <tbody>{% for student, name, before, after, told in diagnosed %}<tr><th>{{ student }}</th>

@@ -4,7 +4,7 @@ A prompt is `7+5-9=`; a trace is two worked steps and `#answer`, right when the 
 
     clear    7+5=2;2-9=3;#3          everyone can learn it
     ramble   ~GAEH 7+5=2;2-9=3;#3    four random letters first: pure entropy
-    cipher   Di+h=a;a-f=c;#3         digits replaced through one of four fixed keys, named by its letter
+    cipher   Dh+g=j;j-i=f;#3         digits replaced through one of four fixed keys, named by its letter
 
 All traces end right and no style label enters training or reward. Each of these styles starts with a character of its own.
 

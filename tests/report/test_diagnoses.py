@@ -32,10 +32,16 @@ def diagnosed(level: float) -> dict:
     gap = f("nats a byte")
     return {
         "prompts": 200,
+        "verifier_failures": {"teacher": {"completions": 7, "continuations": 0}, "student": {"completions": 1, "continuations": 2}},
         "traps": {
             "tail_noise": f("share of the KL") | {"k": 10},
             "off_policy_instability": f("ratio") | {"by_position": {}},
-            "gap": gap | {"on_teacher": gap, "wrong_trace_preference": f() | {"wrong_traces": "own", "pairs": 200}},
+            "gap": gap
+            | {
+                "too_long": {"teacher": 3, "student": 1},
+                "on_teacher": gap,
+                "wrong_trace_preference": f() | {"wrong_traces": "own", "pairs": 200},
+            },
         },
         "symptoms": {
             "overconfident_hallucination": f() | {"student": {"confidence_when_wrong": f()}},
@@ -90,7 +96,7 @@ def test_wrong_traces_of_one_kind_alone_are_averaged() -> None:
     own, corrupted = (figure(0.3) | {"wrong_traces": source} for source in ("own", "corrupted"))
     assert over_seeds([own, own])["wrong_traces"] == "own"
     assert "with some seeds" in over_seeds([own, corrupted])["not measured"]
-    assert moved(own, corrupted | {"value": 0.9, "ci95": [0.8, 0.95]}) == 0
+    assert moved(own, corrupted | {"value": 0.9, "ci95": [0.8, 0.95]}) is None
     assert moved(own, own | {"value": 0.9, "ci95": [0.8, 0.95]}) == 1
 
 
@@ -109,8 +115,9 @@ def test_moved_is_antisymmetric_and_needs_intervals_apart(a: float, wide: float,
 
 
 def test_nothing_moved_without_an_interval() -> None:
-    assert moved(figure(0.1), figure(None)) == moved({"not measured": "why"}, figure(0.1)) == 0
-    assert moved(figure(0.1) | {"ci95": None}, figure(0.9)) == 0
+    assert moved(figure(0.1), figure(None)) is None
+    assert moved({"not measured": "why"}, figure(0.1)) is None
+    assert moved(figure(0.1) | {"ci95": None}, figure(0.9)) is None
 
 
 def test_less_recovery_is_worse_and_more_of_everything_else_is() -> None:
@@ -184,6 +191,25 @@ def test_the_gap_s_reversals_are_those_whose_intervals_are_apart() -> None:
     assert gap_reversals([report(0.0, 0.3), report(1.0, 0.3001)]) == []
 
 
+def test_a_rise_in_many_small_steps_is_one() -> None:
+    """Neighbours' intervals overlap, the ends' do not; of what holds another rise the other is named."""
+    slow = [report(float(eta), 0.3 + 0.008 * eta) for eta in range(5)]
+    found = gap_reversals(slow)
+    assert found
+    assert all(high - low == found[0][1] - found[0][0] > 1 for low, high in found)
+    assert "rises beyond the intervals" in about_the_gap(slow)
+
+
+def test_without_two_gaps_nothing_is_said_of_their_order() -> None:
+    untold = [report(eta, 0.3) for eta in (-1.0, 0.0, 1.0)]
+    for one in untold[1:]:
+        one["diagnosis"]["pairs"][0]["calibrated"]["gap"] = {"not measured": "x"}
+    assert gap_reversals(untold) is None
+    assert "cannot be told" in about_the_gap(untold)
+    between = [report(-1.0, 0.1), untold[1], report(1.0, 0.9)]
+    assert gap_reversals(between) == [(-1.0, 1.0)]
+
+
 def test_the_report_s_part_says_whose_figures_they_are() -> None:
     found = diagnosis(pairs(0.3, 0.6))
     assert [pair["student"] for pair in found["pairs"]] == ["base", "seqkd"]
@@ -201,11 +227,15 @@ def test_the_run_s_page_tells_what_moved() -> None:
     told = {(student, name): word for student, name, _, _, word in rows(card)}
     assert told["base", "The teacher-student gap"] == "higher"
     assert told["seqkd", "Overconfident hallucination"] == "worse"
-    assert told["seqkd", "Self-correction collapse"] == "no different"
+    assert told["seqkd", "Self-correction collapse"] == "not compared"
     page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
     assert "Traps and symptoms, before and after" in page
     assert "no corrections" in page
     assert "each teacher&#39;s own wrong traces" in page
+    pairs_in_all = 1 + 3 + 3 + 3
+    assert f"Over all pairs {3 * pairs_in_all} checks of students&#39; completions" in page
+    assert f"; {4 * pairs_in_all} completions were left out of the gap" in page
+    assert "but for the traps with the original teacher" in page
 
 
 def test_the_run_s_page_says_what_recovery_is_to_be_read_beside_and_does_not_compare_other_wrong_traces() -> None:
