@@ -77,11 +77,12 @@ def test_instability_is_the_ratio_of_token_kls():
     assert first["value"] == pytest.approx(3.2 / 15)
 
 
-def test_a_place_is_that_of_its_bin_s_first_token():
-    kl = (0.5, 0.0, 0.25, *[0.0] * (BINS - 3))
-    row = TraceDivergence(6, (0.75,), (0.75,), kl, (2, 0, 4, *[0] * (BINS - 3)))
-    (first, third) = findings.off_policy_instability([[row]] * 2, [[row]] * 2, 8)["by_position"]["teacher_prefixes"]
-    assert [(one["position"], one["value"]) for one in (first, third)] == [(0, 0.25), (16, 0.0625)]
+def test_a_place_is_that_of_its_bin_s_first_token_and_bins_without_tokens_are_left_out():
+    kl, tokens = [0.5, 0.0, 0.25, 0.0], [2, 0, 4, 3]
+    rest = [0] * (BINS - len(kl))
+    row = TraceDivergence(9, (0.75,), (0.75,), (*kl, *rest), (*tokens, *rest))
+    places = findings.off_policy_instability([[row]] * 2, [[row]] * 2, 8)["by_position"]["teacher_prefixes"]
+    assert [(one["position"], one["value"]) for one in places] == [(0, 0.25), (16, 0.0625), (24, 0.0)]
 
 
 def test_the_gradient_s_ratio_is_the_student_s_over_the_teacher_s():
@@ -191,11 +192,3 @@ def test_every_figure_of_a_student_has_a_reference():
     assert found["degradation"]["student"]["distinct"]["reference"] == found["degradation"]["teacher"]["distinct"]["value"]
     # right with probability .9, .3 and .4: of 1.4 wrong ones to be expected, .09 + .21 + .24
     assert found["overconfidence"]["student"]["confidence_when_wrong"]["reference"] == pytest.approx(0.54 / 1.4)
-
-
-def test_places_are_those_of_the_bins_beginnings():
-    by_bin, tokens = [0.0, 2.0, *[0.0] * (BINS - 2)], [3, 4, *[0] * (BINS - 2)]
-    rows = [[TraceDivergence(7, (2.0,), (2.0,), tuple(by_bin), tuple(tokens))]] * 2
-    found = findings.off_policy_instability(rows, rows, 16)["by_position"]["teacher_prefixes"]
-    assert [one["position"] for one in found] == [0, 16]
-    assert [one["value"] for one in found] == pytest.approx([0.0, 0.5])

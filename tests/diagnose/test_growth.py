@@ -45,3 +45,8 @@ def test_completions_of_a_token_have_no_halves():
     assert growth(rows, rows)["student_prefixes"]["n"] == 1
     assert "no completion has two tokens" in growth(rows[1:], rows)["teacher_prefixes"]["not measured"]
     assert "about 0" in growth([[trace(4, 0.0, 1.0)]], rows)["teacher_prefixes"]["not measured"]
+
+
+def test_a_half_without_kl_counts_with_its_tokens():
+    found = growth([[trace(4, 1.0, 2.0)]], [[trace(4, 1.0, 2.0)], [trace(6, 0.0, 3.0)], [trace(2, 1.5, 0.0)]])["student_prefixes"]
+    assert (found["value"], found["n"]) == (pytest.approx(5 / 2.5), 3)

@@ -9,6 +9,7 @@ from raydistill.diagnose.before_after import Student, differences
 from raydistill.diagnose.calibration_error import Answer
 from raydistill.diagnose.comparer import BINS, Tail, TraceDivergence
 from raydistill.diagnose.frequency import frequencies
+from raydistill.diagnose.growth import growth
 from raydistill.diagnose.preference import Rivals
 from raydistill.diagnose.self_correction import Continued, Cut, self_correction_collapse
 from raydistill.diagnose.verdict import verdict
@@ -20,7 +21,9 @@ KS = (1, 10, 39)
 
 def _trace(kl):
     beyond = (((kl / 4, kl / 8, kl / 8),),) * 2
-    return TraceDivergence(4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)), (kl / 3,), beyond)
+    return TraceDivergence(
+        4, (kl / 4, kl / 2, kl), (kl, kl, 2 * kl), (kl, *[0.0] * (BINS - 1)), (4, *[0] * (BINS - 1)), (kl / 3,), beyond, (kl, kl)
+    )
 
 
 def _noise(rows):
@@ -36,7 +39,8 @@ def diagnosis(same_tokens=True):
     rivals = [Rivals((1.0,), (2.0,), paired=True), Rivals((3.0,), (2.5,), paired=True)]
     gradient = findings.gradient_noise([1.0, 2.0, 4.0], [1.0, 3.0, 2.0])
     consistency = {"self_consistency": findings.self_consistency(texts, texts, "arithmetic")}
-    back = [Continued(Cut(place, "own", "1+1=2", "1+1=3"), place % 3 == 0, True) for place in range(12)]
+    cuts = [Cut(place, source, "1+1=2", "1+1=3") for place in range(12) for source in ("own", "gold")]
+    back = [Continued(cut, cut.place % 3 == 0, True) for cut in cuts]
     answers = [[Answer(0.9, True)], [Answer(0.8, False)]]
     found = {
         "run": "a <run>",
@@ -48,7 +52,8 @@ def diagnosis(same_tokens=True):
         "score": {"teacher": findings.score(texts), "student": findings.score(texts)},
         "traps": {
             "tail_noise": _noise(rows) if same_tokens else different,
-            "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2) | {"gradient_norm": gradient}
+            "off_policy_instability": findings.off_policy_instability(rows, rows[::-1], 2)
+            | {"growth": growth(rows, rows[::-1]), "gradient_norm": gradient}
             if same_tokens
             else different,
             "gap": findings.gap(
@@ -66,6 +71,16 @@ def diagnosis(same_tokens=True):
         },
     }
     return found | {"verdict": verdict(found)}
+
+
+def distilled():
+    """The same with a student after distillation."""
+    found = diagnosis()
+    texts = sampled([[("#2", True)], [("#3", True)]])
+    before, after = (Student(texts, [[Answer(sure, False)], [Answer(0.5, True)]], {}) for sure in (0.9, 0.4))
+    found["after"] = {name: found[name] for name in ("traps", "symptoms")} | {"differences": differences(before, after)}
+    found["models"]["after"] = "s <after>"
+    return found
 
 
 @pytest.mark.parametrize(("same_tokens", "pictures"), [(True, 9), (False, 5)])
@@ -123,11 +138,7 @@ def test_the_tail_is_shown_token_by_token():
 
 
 def test_a_student_after_distillation_is_shown_below_the_one_before():
-    found = diagnosis()
-    texts = sampled([[("#2", True)], [("#3", True)]])
-    before, after = (Student(texts, [[Answer(sure, False)], [Answer(0.5, True)]], {}) for sure in (0.9, 0.4))
-    found["after"] = {name: found[name] for name in ("traps", "symptoms")} | {"differences": differences(before, after)}
-    found["models"]["after"] = "s <after>"
+    found = distilled()
     found["after"]["verifier_failures"] = {"completions": 5, "continuations": 0}
     found["after"]["traps"] = found["traps"] | {"gap": found["traps"]["gap"] | {"too_long": {"teacher": 0, "student": 7}}}
     page = diagnosis_html(found, "")
@@ -144,14 +155,3 @@ def test_pictures_are_whole_and_tell_lines_apart_without_colour():
     for svg in svgs:
         ElementTree.fromstring(f"<svg {svg}</svg>")
         assert "stroke-dasharray" in svg or "<pattern" in svg  # dashes, or hatching
-
-
-def test_growth_along_a_completion_and_the_other_direction_s_tokens_are_told():
-    found = diagnosis()
-    grown = {"value": 1.23, "unit": "ratio", "ci95": [1.1, 1.3], "n": 2, "reference": 1.0}
-    found["traps"]["off_policy_instability"]["growth"] = {"teacher_prefixes": grown, "student_prefixes": grown}
-    page = diagnosis_html(found, "")
-    assert "<th>student prefixes: late half / early half of a completion</th><td>1.230 [1.100, 1.300] ratio</td>" in page
-    for kl in ("KL(teacher || student)", "KL(student || teacher)"):
-        assert f"{kl} beyond k, by how often" in page
-        assert f"most of {kl} beyond k = 10" in page
