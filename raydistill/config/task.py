@@ -66,12 +66,16 @@ class MathsSource(OwnSource, MathsColumns):
     """A split with columns of its own."""
 
 
+class MathsFiles(DataFiles[MathsSource]):
+    """The splits of a maths task."""
+
+
 class MathsTask(MathsColumns, DataSetTask):
     """Questions with a mathematical answer, checked by math-verify."""
 
     kind: Literal["maths"]
     """Selects this task."""
-    data: DataFiles[MathsSource]
+    data: MathsFiles
     """Where the splits come from."""
 
 
@@ -93,12 +97,16 @@ class ChoiceSource(OwnSource, ChoiceColumns):
     """A split with columns of its own."""
 
 
+class ChoiceFiles(DataFiles[ChoiceSource]):
+    """The splits of a multiple-choice task."""
+
+
 class ChoiceTask(ChoiceColumns, DataSetTask):
     """Multiple-choice questions, answered by a letter."""
 
     kind: Literal["choice"]
     """Selects this task."""
-    data: DataFiles[ChoiceSource]
+    data: ChoiceFiles
     """Where the splits come from."""
     layout: str = "{question}\n{options}"
     """The prompt's text; `{options}` becomes lines such as `A. text`."""
@@ -147,12 +155,16 @@ class InstructionsSource(OwnSource, InstructionsColumns):
     """A split with columns of its own."""
 
 
+class InstructionsFiles(DataFiles[InstructionsSource]):
+    """The splits of an open-ended task."""
+
+
 class InstructionsTask(InstructionsColumns, DataSetTask):
     """Open-ended instructions, answered better or worse: graded from 0 to 1 by rules or by a reward model."""
 
     kind: Literal["instructions"]
     """Selects this task."""
-    data: DataFiles[InstructionsSource]
+    data: InstructionsFiles
     """Where the splits come from."""
     checks: tuple[Check, ...] = ()
     """Rules that every completion is held to; its reward is the share of those it meets."""

@@ -62,7 +62,7 @@ class Row:
             raise InputError(f"{self.place(setting)} has a text of {len(text):,} characters, more than {LONGEST:,}; leave it out")
 
     def text_if_any(self, setting: str) -> str:
-        """The same, or "" where the setting names no column, or its cell is empty."""
+        """A value as text, or "" where the setting names no column, or its cell is empty."""
         return "" if is_nothing(self.values.get(setting)) else self.text(setting)
 
 

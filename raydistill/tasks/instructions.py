@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from raydistill.config.data import Where
 
 _CHECKS = TypeAdapter(tuple[Check, ...])
+_SAID = 300
+"""Characters of what is wrong with a check: it may hold all of a cell."""
 
 
 class Instructions(DataTask):
@@ -81,7 +83,7 @@ class Instructions(DataTask):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise InputError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise InputError(f"{where}: {place}: {' '.join(first['msg'].removeprefix('Value error, ').split())[:_SAID]}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not a list of checks as JSON ({error})") from None
         return written
