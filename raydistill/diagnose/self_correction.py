@@ -149,7 +149,7 @@ def _share(back: Sequence[Continued], name: Literal["recovered", "kept"], refere
     for one in back:
         by_place.setdefault(one.cut.place, []).append(getattr(one, name))
     if len(by_place) < FEWEST:
-        return not_measured(f"{len(by_place)} prompts have a right trace with a step to corrupt, and {FEWEST} are needed") | {
+        return not_measured(f"too few prompts with a right trace that has a step to corrupt: {len(by_place)}, and {FEWEST} are needed") | {
             "n": len(by_place)
         }
     return figure(

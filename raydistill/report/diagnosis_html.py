@@ -44,11 +44,12 @@ A reference is the value without a trap or symptom, or, where nothing else says 
 </table></div>{% endif %}
 {% if picture %}{{ figure(picture, caption) }}{% endif %}
 {% for caption, columns, lines in tables.get(heading, []) %}
-<p class="soft">{{ caption }}</p>
+{% set folded = lines | length > 10 %}
+{% if folded %}<details><summary>{{ caption }}</summary>{% else %}<p class="soft">{{ caption }}</p>{% endif %}
 <div class="wide"><table>
 <thead><tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>{% for line in lines %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody>
-</table></div>
+</table></div>{% if folded %}</details>{% endif %}
 {% endfor %}
 {% endfor %}
 {% endfor %}

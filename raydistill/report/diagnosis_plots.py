@@ -86,7 +86,7 @@ def gradients_svg(on_teacher: Sequence[float], on_student: Sequence[float]) -> s
         axes = figure.subplots()
         for who, norms in (("student", on_student), ("teacher", on_teacher)):
             axes.plot(range(1, len(norms) + 1), sorted(norms), **_LOOKS[who], lw=1.4, ms=5, label=f"on the {who}'s texts")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(*on_teacher, *on_student))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("micro-batches, from the shortest gradient on")
         axes.set_ylabel("length of the gradient")

@@ -46,7 +46,7 @@ def _heaviest(kl: str, k: str, tokens: Sequence[Json]) -> Table:
         (
             repr(one["token"]) if one["token"].strip() != one["token"] else one["token"],
             str(one["id"]),
-            f"{one['share']:.3f}",
+            f"{100 * one['share']:.2f} %",
             str(one["written"]),
         )
         for one in tokens

@@ -182,7 +182,7 @@ def test_shares_are_counted_by_prompt_and_source() -> None:
 def test_too_few_prompts_are_not_measured_and_counted() -> None:
     few = recovery(back([(place, "own", True, True) for place in range(FEWEST - 1)]))
     assert few["recovery"]["n"] == FEWEST - 1
-    assert "9 prompts have a right trace" in few["recovery"]["not measured"]
+    assert "a step to corrupt: 9, and 10 are needed" in few["recovery"]["not measured"]
     assert recovery([])["recovery"]["n"] == 0
 
 

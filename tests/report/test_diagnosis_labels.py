@@ -171,6 +171,16 @@ def test_each_table_of_the_tail_has_the_caption_of_its_direction(found, pages, a
         for k, tokens in one["heaviest"].items():
             caption, rows = next(shown)
             assert caption.startswith(f"The tokens that carry most of {kl} beyond k = {k},")
-            shares = [(str(token["id"]), f"{token['share']:.3f}") for token in tokens]
+            shares = [(str(token["id"]), f"{100 * token['share']:.2f} %") for token in tokens]
             assert [(row["id"], row["share of the tail"]) for row in rows] == shares
     assert not list(shown)
+
+
+def test_long_tables_are_folded(found) -> None:
+    tokens = found["traps"]["tail_noise"]["heaviest"]["10"][:1] * 20
+    noise = found["traps"]["tail_noise"] | {"heaviest": {"10": tokens}}
+    page = diagnosis_html(found | {"traps": found["traps"] | {"tail_noise": noise}}, "")
+    caption = "The tokens that carry most of KL(teacher || student) beyond k = 10, and their share of it."
+    assert page.count(f"<details><summary>{caption}</summary>") == 1
+    assert page.count("<details>") == page.count("</details>")
+    assert "<details><summary>The tokens" not in diagnosis_html(found, "")
