@@ -46,7 +46,7 @@ class Diagnose(Job):
     """Prompts, and completions of each by the teacher and by the student."""
     wrong_pairs: PositiveInt = 200
     """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, or of fewer
-    than 10 prompts, steps of right traces are corrupted."""
+    than 10 prompts, steps of its right traces are corrupted, or of gold completions where those are fewer, too."""
     gradient_probe: GradientProbeConfig | None = GradientProbeConfig()
     """Gradients to measure where the models have one tokenizer; null for none."""
     max_new_tokens: PositiveInt = 32

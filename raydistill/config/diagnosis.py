@@ -14,4 +14,4 @@ class DiagnosisConfig(Strict):
     """Completions of each prompt, at temperature 1, by teacher and student."""
     wrong_pairs: PositiveInt = 200
     """Pairs of a wrong and a right trace of one prompt that wrong-trace preference needs; where the teacher's own are fewer, or of fewer
-    than 10 prompts, steps of right traces are corrupted."""
+    than 10 prompts, steps of its right traces are corrupted, or of gold completions where those are fewer, too."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from raydistill.diagnose.wrong_traces import SOURCES
+
 Json = dict[str, Any]
 
 TELLING = {"tail_noise": 0.1, "off_policy_instability": 1.5, "gap": 0.05}
@@ -115,9 +117,9 @@ def _about_wrong_traces(gap: Json) -> Iterator[str]:
     preference = gap["wrong_trace_preference"]
     if "not measured" in preference or preference["ci95"] is None:
         return
-    kind = "the teacher's own wrong traces" if preference["wrong_traces"] == "own" else "right traces with one corrupted step"
     low, high = preference["ci95"]
     finds = "mostly prefers the right one" if high < 0.5 else "prefers the wrong one" if low > 0.5 else "surely prefers neither"
+    kind = SOURCES[preference["wrong_traces"]]
     yield f"Of a wrong and a right trace the student {finds}: wrong above right {figure_in_words(preference)}, by {kind}."
 
 

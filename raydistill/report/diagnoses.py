@@ -79,7 +79,7 @@ def over_seeds(figures: Sequence[Json]) -> Json:
             return one
     sources = {one.get("wrong_traces") for one in figures}
     if len(sources) > 1:
-        return {"not measured": "wrong traces are the teacher's own with some seeds and corrupted right ones with others"}
+        return {"not measured": "wrong traces are of one kind with some seeds and of another with others"}
     (source,) = sources
     unit, references = figures[0]["unit"], [one["reference"] for one in figures]
     reference = None if None in references else mean_estimate(references).mean

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raydistill.diagnose.verdict import TITLES
+from raydistill.diagnose.wrong_traces import SOURCES
 from raydistill.report.diagnoses import BASE, SYMPTOMS, TRAPS, gap_reversals, moved, verdicts
 from raydistill.report.knob_curve import Mark, by_eta, drawn, eta_text, legend_below, mark
 from raydistill.report.scores import Json
@@ -24,7 +25,6 @@ _BASE, _CORRUPTED = Mark("o", "-", BLUE), Mark("s", "--", BLUE, hollow=True)
 
 Row = tuple[str, str, Json, Json, str]
 """Student, figure, with the original teacher, with the calibrated one, what became of it. Figures may have a `note`."""
-_BY = {"own": "by each teacher's own wrong traces", "corrupted": "by right traces with a corrupted step"}
 
 
 def rows(report: Json) -> Iterator[Row]:
@@ -43,7 +43,7 @@ def rows(report: Json) -> Iterator[Row]:
 def _noted(name: str, figure: Json) -> Json:
     """With what it has to be read beside: whose wrong traces it is by, or how often answers are right where no step was made wrong."""
     if source := figure.get("wrong_traces"):
-        return figure | {"note": _BY[source]}
+        return figure | {"note": f"by {SOURCES[source]}"}
     if name == "self_correction_collapse" and figure.get("reference") is not None:
         return figure | {"note": f"{figure['reference']:.3f} after the same, right"}
     return figure
@@ -100,8 +100,8 @@ def _lines(reports: Sequence[Json], name: str) -> Iterator[Line]:
             points = [(eta, figure) for eta, figure in points if figure.get("value") is not None]
             label = f"base student, {which} teacher" if name in TRAPS else f"{student} {of}"
             for source, some in _by_source(points):
-                look = mark(index) if name in SYMPTOMS else _CORRUPTED if source == "corrupted" else _BASE
-                yield f"{label}, {_BY[source]}" if source else label, look, which == "original", some
+                look = mark(index) if name in SYMPTOMS else _CORRUPTED if source in ("corrupted", "gold") else _BASE
+                yield f"{label}, by {SOURCES[source]}" if source else label, look, which == "original", some
 
 
 def _by_source(points: Sequence[tuple[float, Json]]) -> Iterator[tuple[str | None, list[tuple[float, Json]]]]:

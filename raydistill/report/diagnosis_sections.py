@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from raydistill.diagnose.wrong_traces import SOURCES
 from raydistill.report.diagnosis_dots import Pair, Panel, beside, dots_svg
 from raydistill.report.html import markup
 from raydistill.report.scores import Json
@@ -27,7 +28,7 @@ def gap(found: Json) -> Section:
     if "not measured" in preference:
         rows.append(("wrong-trace preference", preference))
     else:
-        source = {"own": "the teacher's own wrong traces", "corrupted": "right traces with one corrupted step"}[preference["wrong_traces"]]
+        source = SOURCES[preference["wrong_traces"]]
         own = preference["own"]
         counted = f"{preference['pairs']} pairs; the teacher's own are {own['pairs']}, of {own['prompts']} prompts."
         explained = f"{explained} Wrong traces: {source}, {counted}"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from raydistill.diagnose.preference import auc, paired_rate
@@ -42,6 +44,24 @@ def test_corrupted_ones_where_there_are_not():
     assert found.right_BG == (("1+1=2;#2",), ("2+2=4;#4",))
     assert all(len(wrong) == len(right) and wrong != right for (wrong,), (right,) in zip(found.wrong_BG, found.right_BG, strict=True))
     assert len(found.texts()) == 4
+
+
+def test_gold_ones_where_the_teachers_right_ones_are_too_few():
+    gold = tuple(replace(prompt, gold="3+4=7;#7" if place else "") for place, prompt in enumerate(MANY.prompts))
+    weak = replace(MANY, prompts=gold)
+    found = wrong_traces(weak, "arithmetic", 10, seed=1, fits=anything)
+    assert (found.source, found.pairs) == ("own", 2 * FEWEST_PROMPTS)
+    few = replace(ROWS, prompts=gold[:2])
+    assert wrong_traces(few, "arithmetic", 2, seed=1, fits=anything).source == "corrupted"
+    none_right = sampled([[("1+1=3;#3", False)]] * 3)
+    weak = replace(none_right, prompts=gold[:3])
+    found = wrong_traces(weak, "arithmetic", 2, seed=1, fits=anything)
+    assert (found.source, found.pairs, found.own_pairs) == ("gold", 2, 0)
+    assert found.right_BG == ((), ("3+4=7;#7",), ("3+4=7;#7",))
+    assert all(wrong != right for (wrong,), (right,) in zip(found.wrong_BG[1:], found.right_BG[1:], strict=True))
+    assert len(found.rivals([-2.0, -1.0] * 2)) == 2
+    assert all(rivals.paired for rivals in found.rivals([-2.0, -1.0] * 2))
+    assert wrong_traces(weak, "arithmetic", 9, seed=1, fits=lambda place, text: place != 1).pairs == 1
 
 
 def test_samples_are_read_back(tmp_path):

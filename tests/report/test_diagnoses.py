@@ -231,7 +231,7 @@ def test_the_run_s_page_tells_what_moved() -> None:
     page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
     assert "Traps and symptoms, before and after" in page
     assert "no corrections" in page
-    assert "each teacher&#39;s own wrong traces" in page
+    assert "by the teacher&#39;s own wrong traces" in page
     pairs_in_all = 1 + 3 + 3 + 3
     assert f"Over all pairs {3 * pairs_in_all} checks of students&#39; completions" in page
     assert f"; {4 * pairs_in_all} completions were left out of the gap" in page
@@ -252,10 +252,10 @@ def test_the_run_s_page_says_what_recovery_is_to_be_read_beside_and_does_not_com
     assert {name: word for student, name, _, _, word in rows(card)}["Wrong-trace preference"] == "not compared"
     page = run_html(card, facts, {seed: [] for seed in facts.run.seeds})
     assert page.count("<small>0.810 after the same, right</small>") == 2
-    assert "by right traces with a corrupted step" in page
+    assert "by right traces with one corrupted step" in page
     svg = against_eta_svg([report(1.0, 0.1), card])
-    assert "calibrated teacher, by right traces with a corrupted step" in svg
-    assert "calibrated teacher, by each teacher's own wrong traces" in svg
+    assert "calibrated teacher, by right traces with one corrupted step" in svg
+    assert "calibrated teacher, by the teacher's own wrong traces" in svg
 
 
 def test_the_knob_s_page_has_a_panel_for_each_figure_that_was_measured() -> None:
