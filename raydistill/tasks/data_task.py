@@ -52,8 +52,7 @@ class DataTask(ABC):
         self._limit = limit
         self._drop = drop_contaminated
         self.warnings: tuple[str, ...] = ()
-        """What was found at the first call of `prompts`, a line each: repeats, measured questions that training questions overlap, and gold
-        completions that count as wrong."""
+        """What was found at the first call of `prompts`, a line each: repeats, and measured questions that training questions overlap."""
         self._overlapping: set[str] = set()
         """Ids of those training questions."""
         self._splits: dict[Split, list[Prompt]] | None = None
@@ -70,6 +69,12 @@ class DataTask(ABC):
         if self._splits is None:
             self._splits = self._load()
         return self._splits[split][: self._limit]
+
+    def gold_warnings(self) -> tuple[str, ...]:
+        """A line where gold completions count as wrong: some are checked, which takes seconds. Nothing before `prompts` was called."""
+        if self.graded or self._splits is None:
+            return ()
+        return gold_warnings(self, [*self._splits["report"], *self._splits["tune"]])
 
     def examples(self) -> list[Prompt]:
         """Training prompts that may be shown with any other prompt: those that give no measured question away, in hash order."""
@@ -116,8 +121,6 @@ class DataTask(ABC):
         for split, prompts in splits.items():
             if not prompts:
                 raise InputError(f"task.data.{split}: no prompt is left for the {split} split; give more distinct questions")
-        if not self.graded:
-            self.warnings += gold_warnings(self, [*splits["report"], *splits["tune"]])
         return splits
 
     def _find_overlaps(self, splits: Mapping[Split, list[Prompt]]) -> None:

@@ -33,6 +33,9 @@ class FewShot:
     def warnings(self) -> tuple[str, ...]:
         return self._task.warnings
 
+    def gold_warnings(self) -> tuple[str, ...]:
+        return self._task.gold_warnings()
+
     def prompts(self, split: Split) -> list[Prompt]:
         """Raises InputError where there are too few training questions, or as the task does."""
         if split not in self._prompts:

@@ -36,4 +36,4 @@ def _data_task(config: MathsTask | ChoiceTask | InstructionsTask) -> DataTask:
 
 def task_warnings(task: Task) -> tuple[str, ...]:
     """What a task's data, once read, gave reason to warn of."""
-    return getattr(task, "warnings", ())
+    return (*task.warnings, *task.gold_warnings()) if isinstance(task, DataTask | FewShot) else ()
