@@ -43,8 +43,7 @@ class Crew:
         self._teacher = lineup.teacher
         self._exact = exact_kl(run, lineup.teacher.facts.embedding_rows)
         model = self._teacher.config.model
-        engines = engine_spec(run.rollout, run.task, run.learner.dtype, model)
-        self.pool = RolloutPool(engines, run.rollout.workers, num_cpus=run.rollout.cpus, num_gpus=run.rollout.gpus)
+        self.pool = rollout_pool(run.rollout, run.task, run.learner.dtype, model)
         self.learner = LearnerGroup(learner_spec(run, model, self._exact), run.learner.processes, run.learner.cpus, run.learner.gpus)
         self.anchor = self._scorer(lineup.teacher)
         self.proxy = self._scorer(lineup.proxy) if lineup.proxy else None
@@ -194,6 +193,11 @@ def exact_kl(run: Run, vocabulary: int) -> bool:
     if run.learner.kl_estimator == "auto":
         return vocabulary <= LARGEST_DISTRIBUTION
     return run.learner.kl_estimator == "exact"
+
+
+def rollout_pool(rollout: RolloutConfig, task: TaskConfig, dtype: Dtype, model: str) -> RolloutPool:
+    """Engines of a model, started without waiting for them."""
+    return RolloutPool(engine_spec(rollout, task, dtype, model), rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
 
 
 def engine_spec(rollout: RolloutConfig, task: TaskConfig, dtype: Dtype, model: str) -> EngineSpec:

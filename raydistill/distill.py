@@ -14,7 +14,7 @@ from raydistill.calibrate import prompts_of_step
 from raydistill.cluster import connect
 from raydistill.config.distill import SFT, Distill, SampledRKL
 from raydistill.config.students import Matching
-from raydistill.crew import SYNC_TOLERANCE, engine_spec, scorer_actor, zero_fields
+from raydistill.crew import SYNC_TOLERANCE, rollout_pool, scorer_actor, zero_fields
 from raydistill.distill_plan import Models, compared_by, gold, needs_scorers, parts, require_lessons_fit, told
 from raydistill.distill_report import distill_report, score_table
 from raydistill.errors import RunError
@@ -225,9 +225,7 @@ class Distillation:
     @contextmanager
     def _engines(self, role: Role) -> Iterator[RolloutPool]:
         """Engines of a model."""
-        rollout = self.job.rollout
-        spec = engine_spec(rollout, self.job.task, self.job.train.dtype, role.config.model)
-        pool = RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus)
+        pool = rollout_pool(self.job.rollout, self.job.task, self.job.train.dtype, role.config.model)
         try:
             with self.phases("start"), self.console.busy(f"starting engines of the {role.facts.section}"):
                 pool.ready()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from raydistill.config.calibration import Dtype, RolloutConfig
 from raydistill.config.task import TaskConfig
-from raydistill.crew import engine_spec
+from raydistill.crew import rollout_pool
 from raydistill.diagnose.sampled import Sampled
 from raydistill.evaluate.measure import Generate, check_completions
 from raydistill.rollout.completion import Completion, Sampling, TokenPrompt
@@ -24,8 +24,7 @@ def engines(rollout: RolloutConfig, task: TaskConfig, dtype: Dtype, model: str) 
 
     def generate(prompts: Sequence[TokenPrompt], sampling: Sampling) -> list[list[Completion]]:
         if not pools:
-            spec = engine_spec(rollout, task, dtype, model)
-            pools.append(RolloutPool(spec, rollout.workers, num_cpus=rollout.cpus, num_gpus=rollout.gpus))
+            pools.append(rollout_pool(rollout, task, dtype, model))
             pools[0].ready()
         return pools[0].generate(prompts, sampling)
 
