@@ -17,7 +17,7 @@ from raydistill.diagnose.wrong_traces import too_few_pairs
 from raydistill.errors import InputError
 from raydistill.models.lineup import Lineup, line_up
 from raydistill.models.table import models_table
-from raydistill.reading import longer_completions, require_readable, unknown_characters
+from raydistill.reading import LOOKED_AT, longer_completions, require_readable, unknown_characters
 from raydistill.scoring.score import LARGEST_DISTRIBUTION
 from raydistill.students.data import Reader
 from raydistill.tasks.prompt import Prompt, Split, Task
@@ -32,8 +32,6 @@ GIB = 2**30
 # Resident memory of a process before its model, measured on Linux with CPU builds.
 VLLM_BYTES, TORCH_BYTES = 0.9 * GIB, 0.5 * GIB
 BYTES = {"float32": 4, "bfloat16": 2}
-LONGEST = 32
-"""Texts by which it is told how models read a task."""
 _COUNTED = 4096
 """Texts whose tokens are counted: a data set may have a million."""
 
@@ -90,7 +88,7 @@ def check_without_room(run: Run) -> Lineup:
             raise InputError(f"task: the {split} split has no prompts")
         prompts += some
     longest = _check_context(run, lineup, readers, [prompt.text for prompt in prompts])
-    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LONGEST:], longest)
+    warnings = _check_reading(run, lineup, readers, sorted(prompts, key=lambda prompt: len(prompt.text))[-LOOKED_AT:], longest)
     return replace(lineup, warnings=(*lineup.warnings, *warnings, *task_warnings(task), *_check_diagnosis(run, task)))
 
 
@@ -137,10 +135,10 @@ def longest_prompt(reader: Reader, texts: Sequence[str]) -> int:
 
 
 def most_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
-    """The LONGEST of some texts that have the most tokens by themselves, among the _COUNTED that have the most bytes."""
+    """The LOOKED_AT of some texts that have the most tokens by themselves, among the _COUNTED that have the most bytes."""
     distinct = sorted(set(texts), key=lambda text: (len(text.encode()), text))[-_COUNTED:]
     counts = [len(ids) for ids in tokenizer(distinct, add_special_tokens=False, verbose=False)["input_ids"]]
-    return [text for _, text in sorted(zip(counts, distinct, strict=True))[-LONGEST:]]
+    return [text for _, text in sorted(zip(counts, distinct, strict=True))[-LOOKED_AT:]]
 
 
 def require_context(field: str, new: int, prompt: int, limits: Sequence[tuple[str, int | None]]) -> None:

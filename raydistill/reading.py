@@ -9,7 +9,8 @@ from raydistill.errors import InputError
 from raydistill.models.text import encode_completion
 from raydistill.students.data import Reader
 
-_LOOKED_AT = 32
+LOOKED_AT = 32
+"""Texts, the longest ones, by which it is told how models read a task."""
 
 
 def require_readable(field: str, reader: Reader, prompts: Sequence[str]) -> None:
@@ -18,7 +19,7 @@ def require_readable(field: str, reader: Reader, prompts: Sequence[str]) -> None
     What is dropped or unknown is so throughout a task: the longest prompts are enough to tell.
     """
     seen: dict[tuple[int, ...], str] = {}
-    for text in sorted(dict.fromkeys(prompts), key=len)[-_LOOKED_AT:]:
+    for text in sorted(dict.fromkeys(prompts), key=len)[-LOOKED_AT:]:
         ids = reader.prompt(text)
         bos = reader.tokenizer.bos_token_id
         if bos is not None and ids[:2] == (bos, bos):

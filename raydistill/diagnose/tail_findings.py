@@ -20,23 +20,27 @@ def beyond(rows: Rows, ks: Sequence[int], tail: Tail, frequencies: Frequencies, 
 
     `rows` were compared with that tail, at `ks`; `texts` are those of the tokens in `tail.heaviest`.
     """
-    forward, reverse = (_direction(rows, name, tail, frequencies, texts[way]) for way, name in enumerate(_DIRECTIONS))
+    forward, reverse = (_direction(rows, way, tail, frequencies, texts[way]) for way in range(len(_DIRECTIONS)))
     return forward | {"reverse": reverse, "losses": _losses(rows, ks, tail.ks)}
 
 
-def _direction(rows: Rows, name: str, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
+def _direction(rows: Rows, way: int, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
     flat = [one for row in rows for one in row]
-    if sum(getattr(one, name)[-1] for one in flat) < NO_KL * max(1, sum(one.tokens for one in flat)):
+    if sum(_whole(one, way) for one in flat) < NO_KL * max(1, sum(one.tokens for one in flat)):
         return {"by_frequency": {}, "heaviest": {}}
     return {
-        "by_frequency": _by_frequency(rows, name, tail.ks, frequencies),
-        "heaviest": _heaviest(flat, name, tail, frequencies, texts),
+        "by_frequency": _by_frequency(rows, way, tail.ks, frequencies),
+        "heaviest": _heaviest(flat, way, tail, frequencies, texts),
     }
 
 
-def _by_frequency(rows: Rows, direction: str, tail_ks: Sequence[int], frequencies: Frequencies) -> Json:
+def _whole(one: TraceDivergence, way: int) -> float:
+    return getattr(one, _DIRECTIONS[way])[-1]
+
+
+def _by_frequency(rows: Rows, way: int, tail_ks: Sequence[int], frequencies: Frequencies) -> Json:
     """Shares of the whole KL, which over the classes sum to the share beyond k."""
-    way, whole = _DIRECTIONS.index(direction), [sum(getattr(one, direction)[-1] for one in row) for row in rows]
+    whole = [sum(_whole(one, way) for one in row) for row in rows]
     sizes = frequencies.sizes()
     found: Json = {}
     for place, k in enumerate(tail_ks):
@@ -49,12 +53,9 @@ def _by_frequency(rows: Rows, direction: str, tail_ks: Sequence[int], frequencie
     return found
 
 
-def _heaviest(
-    flat: Sequence[TraceDivergence], direction: str, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]
-) -> Json:
+def _heaviest(flat: Sequence[TraceDivergence], way: int, tail: Tail, frequencies: Frequencies, texts: Sequence[Sequence[str]]) -> Json:
     """The tokens that contribute most beyond k, with their share of what lies there and how often the teacher wrote them."""
     found: Json = {}
-    way = _DIRECTIONS.index(direction)
     for place, (k, row, names) in enumerate(zip(tail.ks, tail.heaviest[way], texts, strict=True)):
         whole = sum(sum(one.beyond_by_class[way][place]) for one in flat)
         found[str(k)] = [

@@ -42,7 +42,11 @@ def _fits(pair: Pair) -> Fits:
     def room(place: int) -> list[tuple[Reader, int]]:
         return [(reader, context - len(reader.prompt(pair.prompts[place].text))) for reader, context in limited]
 
-    return lambda place, text: all(len(encode_completion(reader.tokenizer, text)) <= left for reader, left in room(place))
+    @cache  # the teacher's texts are asked about as completions, and again as wrong and right traces
+    def fits(place: int, text: str) -> bool:
+        return all(len(encode_completion(reader.tokenizer, text)) <= left for reader, left in room(place))
+
+    return fits
 
 
 def _scores(pair: Pair, hands: Hands, texts: Sequence[Sequence[Text]]) -> list[list[list[float]]]:

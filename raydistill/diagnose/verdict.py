@@ -63,11 +63,11 @@ def number_in_words(value: float) -> str:
 
 def _surely(figure: Json) -> float:
     """The lower bound; a value without an interval proves nothing."""
-    return figure["ci95"][0] if _told(figure) else 0.0
+    return figure["ci95"][0] if is_told(figure) else 0.0
 
 
 def _about_the_worst(traps: Json, worst: str | None) -> Iterator[str]:
-    untold = [name for name in TELLING if not _told(traps[name])]
+    untold = [name for name in TELLING if not is_told(traps[name])]
     if worst is None:
         told = [name for name in TELLING if name not in untold]
         shown = "; ".join(f"{TITLES[name].lower()} {figure_in_words(traps[name])} (level {TELLING[name]:g})" for name in told)
@@ -87,7 +87,7 @@ def _why_untold(figure: Json) -> str:
     return words if figure.get("value") is None else f"{words}, without an interval"
 
 
-def _told(figure: Json) -> bool:
+def is_told(figure: Json) -> bool:
     """Whether it has a value with an interval: without one nothing is sure of it."""
     return figure.get("value") is not None and figure["ci95"] is not None
 

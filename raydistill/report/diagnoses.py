@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from raydistill.diagnose.verdict import is_told
 from raydistill.evaluate.intervals import mean_estimate
 from raydistill.report.facts import PairFacts
 from raydistill.report.scores import Json
@@ -96,15 +97,11 @@ def moved(before: Json, after: Json) -> int | None:
 
     None where they do not compare: one has no interval, or they are by different kinds of wrong traces.
     """
-    if not (_told(before) and _told(after)) or before.get("wrong_traces") != after.get("wrong_traces"):
+    if not (is_told(before) and is_told(after)) or before.get("wrong_traces") != after.get("wrong_traces"):
         return None
     if after["ci95"][0] > before["ci95"][1]:
         return 1
     return -1 if after["ci95"][1] < before["ci95"][0] else 0
-
-
-def _told(figure: Json) -> bool:
-    return figure.get("value") is not None and figure["ci95"] is not None
 
 
 def verdicts(diagnosed: Mapping[str, Json]) -> dict[str, str]:
@@ -122,7 +119,7 @@ def gap_reversals(reports: Sequence[Json]) -> list[tuple[float, float]] | None:
     Ascending; of pairs that hold another, the inner. None where fewer than two gaps were told.
     """
     gaps = sorted(((float(one["knob"]["eta"]), one["diagnosis"]["pairs"][0]["calibrated"]["gap"]) for one in reports), key=lambda p: p[0])
-    told = [(eta, gap) for eta, gap in gaps if _told(gap)]
+    told = [(eta, gap) for eta, gap in gaps if is_told(gap)]
     if len(told) < 2:
         return None
     found = [(low, high) for (low, before), (high, after) in combinations(told, 2) if moved(before, after) == 1]
